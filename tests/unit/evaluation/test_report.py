@@ -233,8 +233,8 @@ def test_the_headline_says_what_the_penalty_was_worth_where_the_run_without_it_i
     loose, tuned = report.training.runs
 
     def page(tuned_gold: float, count: int) -> str:
-        level = replace(tuned, points=tuple(replace(p, gold=tuned_gold) for p in tuned.points))
-        runs = (replace(loose, points=loose.points[:count]), level)
+        after_a_peak = tuple(replace(p, gold=tuned_gold if k else 0.9) for k, p in enumerate(tuned.points))
+        runs = (replace(loose, points=loose.points[:count]), replace(tuned, points=after_a_peak))
         return headline(replace(report, training=replace(report.training, runs=runs)))
 
     assert page(0.75, 17).endswith("gold falls from 0.66 to 0.50.")
