@@ -121,18 +121,18 @@ def _without_kl_sentence(report: ReportData) -> str:
     loose = trajectory(run)
     if loose is None:
         return ""
-    rise, drop = score_trend(run), loose.fall()
-    if rise.low > 0 and drop.high < 0:
-        return (
-            f"With the KL penalty off, the {report.training.proxy_name} climbs on "
-            f"while gold falls from {number(loose.peak.gold or 0)} to {number(loose.end.gold or 0)}."
-        )
+    start = f"With the KL penalty off, the {report.training.proxy_name}"
+    if not score_trend(run).low > 0:
+        return f"{start} does not measurably rise in this run."
+    end, falls = number(loose.end.gold or 0), loose.fall().high < 0
+    fall = f"{start} climbs on while gold falls from {number(loose.peak.gold or 0)} to {end}."
     tuned = trajectory(report.run(report.training.tuned))
-    if rise.low > 0 and tuned is not None and loose.change(tuned.end, loose.end).high < 0:
-        return (
-            f"With the KL penalty off, the {report.training.proxy_name} climbs on, and gold ends at {number(loose.end.gold or 0)}, "
-            f"below the {number(tuned.end.gold or 0)} with the penalty."
-        )
-    if rise.low > 0:
-        return "With the KL penalty off, gold shows no measurable fall from its peak in this run, which exploits nothing that gold notices."
-    return f"With the KL penalty off, the {report.training.proxy_name} does not measurably rise in this run."
+    if tuned is None:
+        return fall if falls else f"{start} climbs on, and gold shows no measurable fall from its peak."
+    gap, other = loose.change(tuned.end, loose.end), f"the {number(tuned.end.gold or 0)} with the penalty"
+    if gap.high < 0:
+        return fall if falls else f"{start} climbs on, and gold ends at {end}, below {other}."
+    beside = f"{'above' if gap.low > 0 else 'not measurably apart from'} {other}"
+    if falls:
+        return f"{fall} That is {beside}."
+    return f"{start} climbs on, and gold ends at {end}, with no measurable fall from its peak. That is {beside}."

@@ -227,6 +227,28 @@ def test_the_fall_is_claimed_only_when_it_is_measured() -> None:
     assert "no measurable fall" in headline(replace(report, training=replace(report.training, runs=(wide, tuned))))
 
 
+def test_the_headline_says_what_the_penalty_was_worth_where_the_run_without_it_is_not_below() -> None:
+    report = sample_report()
+    training = report.training
+    assert training is not None
+    loose, tuned = training.runs
+
+    def page(tuned_gold: float, count: int) -> str:
+        after_a_peak = tuple(replace(p, gold=tuned_gold if k else 0.9) for k, p in enumerate(tuned.points))
+        runs = (replace(loose, points=loose.points[:count]), replace(tuned, points=after_a_peak))
+        return headline(replace(report, training=replace(training, runs=runs)))
+
+    assert page(0.75, 17).endswith("gold falls from 0.66 to 0.50.")
+    assert page(0.50, 17).endswith("gold falls from 0.66 to 0.50. That is not measurably apart from the 0.50 with the penalty.")
+    assert page(0.40, 17).endswith("gold falls from 0.66 to 0.50. That is above the 0.40 with the penalty.")
+    end = f"{loose.points[6].gold:.2f}"
+    assert page(float(end), 7).endswith(f"no measurable fall from its peak. That is not measurably apart from the {end} with the penalty.")
+    assert page(0.40, 7).endswith("no measurable fall from its peak. That is above the 0.40 with the penalty.")
+    flat = replace(loose, points=tuple(replace(p, proxy=0.0) for p in loose.points))
+    said = headline(replace(report, training=replace(training, runs=(flat, tuned))))
+    assert said.endswith("score does not measurably rise in this run.")
+
+
 def test_the_highest_of_many_noisy_points_is_no_fall() -> None:
     """Where gold is flat, chance makes a peak: the plain interval would take that for a fall far too often."""
     rng = np.random.default_rng(0)
