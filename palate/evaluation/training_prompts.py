@@ -53,7 +53,7 @@ def prompts_note(directories: Sequence[str], contents: Sequence[str]) -> str:
                 shared[record.name] = len(asked & _training_prompts(path, record, read))
             except (PalateError, OSError, ValueError):
                 return f"It is not known whether the models were trained on these prompts: what {record.name} read cannot be read again."
-    named = {name: count for name, count in shared.items() if count}
+    named = {name: count for name, count in sorted(shared.items()) if count}
     if not named:
         return f"None of the {len(asked)} prompts was a prompt of training."
     runs = ", ".join(f"{name}: {count}" for name, count in named.items())
