@@ -1,0 +1,28 @@
+"""The kitchen's first stages in a fifth of the time, for measurements that compare ways to use one reward model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+KITCHEN = Path(__file__).resolve().parents[1] / "configs" / "kitchen.yaml"
+TEXTS = 4_000
+"""Documents of the base corpus, in place of 24,000."""
+PROMPTS = 500
+"""Prompts that are sampled and judged, in place of 2,000."""
+
+
+def short_kitchen() -> dict[str, Any]:
+    """Return the stages of configs/kitchen.yaml, with fewer texts and fewer judged prompts. Other settings are the demo's."""
+    stages: dict[str, Any] = yaml.safe_load(KITCHEN.read_text(encoding="utf-8"))["stages"]
+    stages["world"] = {**stages["world"], "kitchen": {"texts": TEXTS}}
+    stages["samples"] = {**stages["samples"], "limit": PROMPTS}
+    return stages
+
+
+def first_stages(*names: str) -> dict[str, Any]:
+    """Return the stages up to the samples of SFT, and the named ones."""
+    stages = short_kitchen()
+    return {name: stages[name] for name in ("world", "base", "sft", "samples", *names)}
