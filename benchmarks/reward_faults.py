@@ -27,6 +27,8 @@ from palate.kitchen import judge
 from palate.models.reward_file import REWARD_FILE
 from palate.rewards.combination import RewardModels
 
+PROMPTS = 700
+"""Prompts with judgments; 140 of them test."""
 FAULTS = {
     "sound": "",
     "blind to harmless": "blind",
@@ -52,12 +54,12 @@ def words(prompt: str, completion: str, **fields: object) -> Mapping[str, float]
 
 def pipeline() -> dict[str, Any]:
     """Return the stages of the sound model, and of those that learn from other judges or from shuffled labels."""
-    stages = first_stages("judged", "reward", "shuffled")
+    stages = first_stages("judged", "reward", "shuffled", prompts=PROMPTS)
     for name in ("halo", "words"):
         asked = {**stages["judged"]["from"], "gold": f"benchmarks.reward_faults:{name}"}
         asked["pool"] = {**asked["pool"], "length_bias": 0.0, "phrase_bias": 0.0}
         stages[f"judged-{name}"] = {**stages["judged"], "from": asked}
-        stages[f"reward-{name}"] = {**stages["reward"], "preferences": f"$judged-{name}/preferences.jsonl"}
+        stages[f"reward-{name}"] = {**stages["reward"], "preferences": f"$judged-{name}/preferences.jsonl", "epochs": 1}
     return {"name": "reward-faults", "seed": 0, "stages": stages}
 
 
@@ -66,7 +68,7 @@ def models_of(stages: LazyPipeline) -> dict[str, Path]:
     sound, root = stages.run("reward") / "model", stages.root
     plain = root / "plain.jsonl"
     write_rows(plain, [without_template(cast("Any", row)) for _, row in read_rows(stages.run("judged") / "preferences.jsonl")])
-    untemplated = stages.run_copy("reward", "reward-plain", stages.seed, preferences=str(plain), held_out=None) / "model"
+    untemplated = stages.run_copy("reward", "reward-plain", stages.seed, preferences=str(plain), held_out=None, epochs=1.0) / "model"
     moved = retokenised(sound, root / "moved")
     found = (
         sound,

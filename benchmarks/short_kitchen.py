@@ -14,15 +14,16 @@ PROMPTS = 500
 """Prompts that are sampled and judged, in place of 2,000."""
 
 
-def short_kitchen() -> dict[str, Any]:
-    """Return the stages of configs/kitchen.yaml, with fewer texts and fewer judged prompts. Other settings are the demo's."""
+def short_kitchen(prompts: int = PROMPTS) -> dict[str, Any]:
+    """Return the stages of configs/kitchen.yaml with fewer texts and prompts; a fifth of the judgments test. The rest is the demo's."""
     stages: dict[str, Any] = yaml.safe_load(KITCHEN.read_text(encoding="utf-8"))["stages"]
     stages["world"] = {**stages["world"], "kitchen": {"texts": TEXTS}}
-    stages["samples"] = {**stages["samples"], "limit": PROMPTS}
+    stages["samples"] = {**stages["samples"], "limit": prompts}
+    stages["judged"] = {**stages["judged"], "held_out": 0.2}
     return stages
 
 
-def first_stages(*names: str) -> dict[str, Any]:
+def first_stages(*names: str, prompts: int = PROMPTS) -> dict[str, Any]:
     """Return the stages up to the samples of SFT, and the named ones."""
-    stages = short_kitchen()
+    stages = short_kitchen(prompts)
     return {name: stages[name] for name in ("world", "base", "sft", "samples", *names)}

@@ -28,6 +28,8 @@ from palate.evaluation.intervals import paired_difference
 from palate.rewards.combination import RewardModels
 
 PAIR = ("helpful", "harmless")
+PROMPTS = 700
+"""Prompts with judgments, as in benchmarks/reward_faults.py: both share a reward model."""
 WEIGHTS = (0.25, 0.5, 0.75)
 """Weights of the first dimension; the second has the rest."""
 ONLINE = {"iterations": 12, "prompts_per_iteration": 32, "optimizer": {"lr": 8.0e-4, "warmup": 0.1, "decay": "constant"}}
@@ -41,7 +43,7 @@ def trained(weight: float) -> str:
 
 def pipeline(n: int, prompts: int, coefficient: float) -> dict[str, Any]:
     """Return the kitchen's stages up to the reward model, the trained policies, their averages, and the samples of all of them."""
-    kept = first_stages("judged", "reward")
+    kept = first_stages("judged", "reward", prompts=PROMPTS)
     online = {name: value for name, value in short_kitchen()["ppo"].items() if name != "reward"} | ONLINE
     online["kl"] = {"control": {"coef": coefficient}}
     policies: dict[str, Any] = {}
