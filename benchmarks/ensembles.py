@@ -21,7 +21,7 @@ import torch
 import yaml
 
 from benchmarks.kitchen import SeedRun
-from benchmarks.short_kitchen import first_stages, short_kitchen
+from benchmarks.short_kitchen import TEXTS, first_stages, short_kitchen
 from palate.config.functions import load_gold
 from palate.core import Completion, Prompt
 from palate.data.formats import read_samples
@@ -33,7 +33,8 @@ from palate.rewards.ensemble import ENSEMBLES
 SIZES = (1, 4, 16, 64)
 RULES = {"mean": "mean", "worst case": "wco", "mean - variance / 2": "uwo", "mean - sd": "mean_minus_sd", "soft minimum": "soft_min"}
 WAYS = ("heads", "averaged")
-"""Further models that can be measured beside: heads for all members on one trunk, and the average of the members' weights."""
+"""Further models that can be measured beside: heads for all members on one trunk, and the average of the members' weights, who
+then start with the same heads."""
 
 
 def pipeline(options: argparse.Namespace) -> dict[str, Any]:
@@ -44,7 +45,7 @@ def pipeline(options: argparse.Namespace) -> dict[str, Any]:
     noisy = {**stages["judged"], **asked}
     judged = {"preferences": "$noisy/preferences.jsonl", "held_out": "$noisy/held_out.jsonl"}
     reward = {**stages["reward"], **judged, "limit": options.pairs}
-    ensemble = {"count": options.members, "bootstrap": "prompts", "heads": "same"}
+    ensemble = {"count": options.members, "bootstrap": "prompts", "heads": "same" if "averaged" in options.also else "own"}
     sample = {"stage": "sample", "model": "$sft", "prompts": "$world/held_out.jsonl", "limit": options.prompts}
     drawn = {**sample, "samples_per_prompt": options.pool // 2}
     further = {
@@ -57,7 +58,7 @@ def pipeline(options: argparse.Namespace) -> dict[str, Any]:
         "name": "ensembles",
         "seed": 0,
         "stages": {
-            **first_stages(),
+            **first_stages(texts=options.texts),
             "noisy": noisy,
             "single": reward,
             "ensemble": {**reward, "members": ensemble},
@@ -136,6 +137,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.ensembles", description=__doc__)
     parser.add_argument("--seeds", type=int, nargs="+", default=[130, 131, 132])
     parser.add_argument("--runs", type=Path, default=Path("runs/bench-ensembles"))
+    parser.add_argument("--texts", type=int, default=TEXTS, help="documents of the base corpus")
     parser.add_argument("--pairs", type=int, default=300, help="judgments that train")
     parser.add_argument("--members", type=int, default=5)
     parser.add_argument("--prompts", type=int, default=60, help="held-out prompts")

@@ -32,7 +32,7 @@ PROMPTS = 700
 """Prompts with judgments, as in benchmarks/reward_faults.py: both share a reward model."""
 WEIGHTS = (0.25, 0.5, 0.75)
 """Weights of the first dimension; the second has the rest."""
-ONLINE = {"iterations": 12, "prompts_per_iteration": 32, "optimizer": {"lr": 8.0e-4, "warmup": 0.1, "decay": "constant"}}
+ONLINE = {"prompts_per_iteration": 32, "optimizer": {"lr": 8.0e-4, "warmup": 0.1, "decay": "constant"}}
 """What training does in less time than the demo's."""
 
 
@@ -41,11 +41,11 @@ def trained(weight: float) -> str:
     return f"ppo-{weight:g}"
 
 
-def pipeline(n: int, prompts: int, coefficient: float) -> dict[str, Any]:
+def pipeline(options: argparse.Namespace) -> dict[str, Any]:
     """Return the kitchen's stages up to the reward model, the trained policies, their averages, and the samples of all of them."""
     kept = first_stages("judged", "reward", prompts=PROMPTS)
     online = {name: value for name, value in short_kitchen()["ppo"].items() if name != "reward"} | ONLINE
-    online["kl"] = {"control": {"coef": coefficient}}
+    online |= {"iterations": options.iterations, "kl": {"control": {"coef": options.coefficient}}}
     policies: dict[str, Any] = {}
     for weight in (0.0, *WEIGHTS, 1.0):
         parts = {
@@ -57,9 +57,9 @@ def pipeline(n: int, prompts: int, coefficient: float) -> dict[str, Any]:
     for weight in WEIGHTS:
         ends = [f"${trained(1.0)}", f"${trained(0.0)}"]
         policies[f"soup-{weight:g}"] = {"stage": "average", "models": ends, "weights": [weight, 1 - weight]}
-    sample = {"stage": "sample", "prompts": "$world/held_out.jsonl", "limit": prompts, "sampling": kept["samples"]["sampling"]}
+    sample = {"stage": "sample", "prompts": "$world/held_out.jsonl", "limit": options.prompts, "sampling": kept["samples"]["sampling"]}
     drawn = {f"of-{name}": {**sample, "model": f"${name}", "samples_per_prompt": 2} for name in policies}
-    many = {"of-sft": {**sample, "model": "$sft", "samples_per_prompt": n}}
+    many = {"of-sft": {**sample, "model": "$sft", "samples_per_prompt": options.n}}
     return {"name": "trade-offs", "seed": 0, "stages": {**kept, **policies, **many, **drawn}}
 
 
@@ -136,6 +136,7 @@ def main() -> int:
     parser.add_argument("--runs", type=Path, default=Path("runs/bench-trade-offs"))
     parser.add_argument("--n", type=int, default=16, help="samples per prompt to choose among")
     parser.add_argument("--prompts", type=int, default=200, help="held-out prompts")
+    parser.add_argument("--iterations", type=int, default=12, help="of training")
     parser.add_argument("--coefficient", type=float, default=0.05, help="of the KL penalty in training")
     options = parser.parse_args()
     points = []
@@ -143,7 +144,7 @@ def main() -> int:
         root = options.runs / f"seed{seed}"
         root.mkdir(parents=True, exist_ok=True)
         file = root / "trade_offs.yaml"
-        file.write_text(yaml.safe_dump(pipeline(options.n, options.prompts, options.coefficient), sort_keys=False), encoding="utf-8")
+        file.write_text(yaml.safe_dump(pipeline(options), sort_keys=False), encoding="utf-8")
         points.append(points_of(SeedRun.of(seed, root, file)))
     print(table(options.seeds, points))
     return 0

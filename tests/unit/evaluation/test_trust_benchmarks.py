@@ -86,5 +86,7 @@ def test_a_trade_off_is_the_weighted_sum_of_both_dimensions_less_that_of_the_fro
     assert points.sums("trained", 0.25, gold=False).tolist() == [1.0] * 4
     assert points.sums("trained", 0.25, gold=True) == pytest.approx([0.8] * 4)
     rows = trade_offs.table([5], [points]).splitlines()
-    assert "| trained, 0.25 | +1.000 (+1.000 to +1.000) | +0.300 (+0.300 to +0.300) |" in rows
-    assert "| soup, 0.25 | +0.000 (+0.000 to +0.000) | +0.000 (+0.000 to +0.000) |" in rows
+    differences = [
+        [cell.partition(" (")[0] for cell in row.split("|")[1:4]] for row in rows if row.startswith(("| trained, 0.25", "| soup, 0.25"))
+    ]
+    assert differences[-2:] == [[" trained, 0.25 ", " +1.000", " +0.300"], [" soup, 0.25 ", " +0.000", " +0.000"]]
