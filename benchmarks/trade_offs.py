@@ -36,9 +36,9 @@ ONLINE = {"prompts_per_iteration": 32, "optimizer": {"lr": 8.0e-4, "warmup": 0.1
 """What training does in less time than the demo's."""
 
 
-def trained(weight: float) -> str:
-    """Return the name of the stage that trains with a weight of the first dimension."""
-    return f"ppo-{weight:g}"
+def stage_of(way: str, weight: float) -> str:
+    """Return the name of the stage with a policy for a weight of the first dimension; soups at the ends are the trained policies."""
+    return f"{'ppo' if way == 'trained' or weight not in WEIGHTS else 'soup'}-{100 * weight:.0f}"
 
 
 def pipeline(options: argparse.Namespace) -> dict[str, Any]:
@@ -53,10 +53,10 @@ def pipeline(options: argparse.Namespace) -> dict[str, Any]:
             for name, share in zip(PAIR, (weight, 1 - weight), strict=True)
             if share
         }
-        policies[trained(weight)] = {**online, "rewards": parts}
+        policies[stage_of("trained", weight)] = {**online, "rewards": parts}
     for weight in WEIGHTS:
-        ends = [f"${trained(1.0)}", f"${trained(0.0)}"]
-        policies[f"soup-{weight:g}"] = {"stage": "average", "models": ends, "weights": [weight, 1 - weight]}
+        ends = [f"${stage_of('trained', end)}" for end in (1.0, 0.0)]
+        policies[stage_of("soup", weight)] = {"stage": "average", "models": ends, "weights": [weight, 1 - weight]}
     sample = {"stage": "sample", "prompts": "$world/held_out.jsonl", "limit": options.prompts, "sampling": kept["samples"]["sampling"]}
     drawn = {f"of-{name}": {**sample, "model": f"${name}", "samples_per_prompt": 2} for name in policies}
     many = {"of-sft": {**sample, "model": "$sft", "samples_per_prompt": options.n}}
@@ -81,7 +81,7 @@ def points_of(run: SeedRun) -> Points:
     gold_of = load_gold("palate.kitchen:judge")
     columns = [list(models.heads).index(name) for name in PAIR]
 
-    def table(stage: str) -> list[np.ndarray]:
+    def scored(stage: str) -> list[np.ndarray]:
         rows = read_samples(run.stages[stage] / "samples.jsonl").rows
         found = []
         for prompt, group in rows:
@@ -90,7 +90,7 @@ def points_of(run: SeedRun) -> Points:
             found.append(np.hstack([scores, np.array([[each[name] for name in PAIR] for each in gold])]))
         return found
 
-    many = table("of-sft")
+    many = scored("of-sft")
     scores = ScoreTable(PAIR, tuple(group[:, :2] for group in many))
     centre, scale = np.concatenate(scores.groups).mean(0), scores.deviation
 
@@ -101,8 +101,8 @@ def points_of(run: SeedRun) -> Points:
     for weight in (0.0, *WEIGHTS, 1.0):
         chosen = choose(scores, Choice({PAIR[0]: weight, PAIR[1]: 1 - weight}))
         ways["front", weight] = standard(np.array([group[k] for group, k in zip(many, chosen.numbers, strict=True)]))
-        for way, stage in (("trained", trained(weight)), ("soup", f"soup-{weight:g}" if weight in WEIGHTS else trained(weight))):
-            ways[way, weight] = standard(np.array([group.mean(0) for group in table(f"of-{stage}")]))
+        for way in ("trained", "soup"):
+            ways[way, weight] = standard(np.array([group.mean(0) for group in scored(f"of-{stage_of(way, weight)}")]))
     return Points(ways)
 
 
