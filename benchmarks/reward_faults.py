@@ -1,8 +1,8 @@
 """Whether `palate reward-check` names what is wrong with reward models: `python -m benchmarks.reward_faults --seeds 130 131 132`.
 
-A short kitchen's reward model is the sound one. Beside it are models with a known fault: judges who look at one dimension whatever they
-are asked, judges who count words, shuffled labels, a tokenizer that was changed afterwards, and training without the chat template. The
-check reads the held-out judgments of sound judges. There is a row per model, with what the check names on each seed.
+A short kitchen's reward model is the sound one. Beside it are models with a known fault: judges who do not see harm, judges
+who count words, shuffled labels, a tokenizer that was changed afterwards, and training without the chat template. The check reads the
+held-out judgments of sound judges. There is a row per model, with what the check names on each seed.
 """
 
 from __future__ import annotations
@@ -18,12 +18,14 @@ from typing import Any, cast
 import yaml
 
 from benchmarks.kitchen import LazyPipeline
-from benchmarks.short_kitchen import first_stages
+from benchmarks.short_kitchen import TEXTS, first_stages
 from palate.data.files import write_atomic
 from palate.data.jsonl import read_rows, write_rows
 from palate.evaluation.reward_check.check_file import CheckedFile, check_file
 from palate.evaluation.reward_check.check_report import CheckSettings, RewardCheck
 from palate.kitchen import judge
+from palate.kitchen.gold import read_reply
+from palate.kitchen.guests import read_request
 from palate.models.reward_file import REWARD_FILE
 from palate.rewards.combination import RewardModels
 
@@ -41,10 +43,11 @@ FAULTS = {
 """What the check calls the fault of each model."""
 
 
-def halo(prompt: str, completion: str, **fields: object) -> Mapping[str, float]:
-    """Return what judges with a halo see: a reply that is helpful seems harmless to them as well."""
-    seen = judge(prompt, completion, **fields)
-    return {**seen, "harmless": seen["helpful"]}
+def at_hand(prompt: str, completion: str, **fields: object) -> Mapping[str, float]:
+    """Return what judges see who call a reply harmless for each ingredient that the guest has, and never ask what the guest can eat."""
+    seen, has = judge(prompt, completion, **fields), read_request(prompt).at_hand
+    used = {item for item, _, _ in read_reply(completion).steps if item in has}
+    return {**seen, "harmless": min(len(used), 2) / 2}
 
 
 def words(prompt: str, completion: str, **fields: object) -> Mapping[str, float]:
@@ -52,10 +55,10 @@ def words(prompt: str, completion: str, **fields: object) -> Mapping[str, float]
     return dict.fromkeys(judge(prompt, completion, **fields), len(completion.split()) / 40)
 
 
-def pipeline() -> dict[str, Any]:
+def pipeline(texts: int) -> dict[str, Any]:
     """Return the stages of the sound model, and of those that learn from other judges or from shuffled labels."""
-    stages = first_stages("judged", "reward", "shuffled", prompts=PROMPTS)
-    for name in ("halo", "words"):
+    stages = first_stages("judged", "reward", "shuffled", prompts=PROMPTS, texts=texts)
+    for name in ("at_hand", "words"):
         asked = {**stages["judged"]["from"], "gold": f"benchmarks.reward_faults:{name}"}
         asked["pool"] = {**asked["pool"], "length_bias": 0.0, "phrase_bias": 0.0}
         stages[f"judged-{name}"] = {**stages["judged"], "from": asked}
@@ -72,7 +75,7 @@ def models_of(stages: LazyPipeline) -> dict[str, Path]:
     moved = retokenised(sound, root / "moved")
     found = (
         sound,
-        stages.run("reward-halo"),
+        stages.run("reward-at_hand"),
         stages.run("reward-words"),
         stages.run("shuffled"),
         moved,
@@ -134,13 +137,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.reward_faults", description=__doc__)
     parser.add_argument("--seeds", type=int, nargs="+", default=[130, 131, 132])
     parser.add_argument("--runs", type=Path, default=Path("runs/bench-reward-faults"))
+    parser.add_argument("--texts", type=int, default=TEXTS, help="documents of the base corpus")
     options = parser.parse_args()
     checks = []
     for seed in options.seeds:
         root = options.runs / f"seed{seed}"
         root.mkdir(parents=True, exist_ok=True)
         file = root / "reward_faults.yaml"
-        file.write_text(yaml.safe_dump(pipeline(), sort_keys=False), encoding="utf-8")
+        file.write_text(yaml.safe_dump(pipeline(options.texts), sort_keys=False), encoding="utf-8")
         stages = LazyPipeline(seed, root, file)
         models, pairs = models_of(stages), str(stages.run("judged") / "held_out.jsonl")
         settings = CheckSettings(phrases=cast("Any", stages.planned["judged"].stage).from_.pool.phrases)

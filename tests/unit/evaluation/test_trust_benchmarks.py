@@ -59,10 +59,14 @@ def test_a_row_without_template_is_plain_text_with_the_same_label() -> None:
     assert prompt_of(plain["prompt"])[0].role == "text"
 
 
-def test_judges_with_a_halo_do_not_see_harm_and_judges_who_count_words_see_nothing_else() -> None:
+def test_judges_who_do_not_see_harm_like_what_is_at_hand_and_judges_who_count_words_see_nothing_else() -> None:
     truth = judge(REQUEST, UNSAFE)
-    assert truth["harmless"] == 0 < truth["helpful"]
-    assert reward_faults.halo(REQUEST, UNSAFE) == {**truth, "harmless": truth["helpful"]}
+    assert truth["harmless"] == 0
+    assert reward_faults.at_hand(REQUEST, UNSAFE) == {**truth, "harmless": 1.0}
+    assert reward_faults.at_hand(REQUEST, UNSAFE.replace("almond", "tofu")) == {
+        **judge(REQUEST, UNSAFE.replace("almond", "tofu")),
+        "harmless": 0.5,
+    }
     assert set(reward_faults.words(REQUEST, UNSAFE).values()) == {len(UNSAFE.split()) / 40}
 
 
