@@ -83,12 +83,11 @@ def points_of(run: SeedRun) -> Points:
 
     def scored(stage: str) -> list[np.ndarray]:
         rows = read_samples(run.stages[stage] / "samples.jsonl").rows
-        found = []
-        for prompt, group in rows:
-            scores = models.score([prompt], [group]).scores.double().numpy()[:, columns]
-            gold = [gold_of(prompt.text, one.text, **prompt.fields) for one in group]
-            found.append(np.hstack([scores, np.array([[each[name] for name in PAIR] for each in gold])]))
-        return found
+        prompts, groups = [prompt for prompt, _ in rows], [group for _, group in rows]
+        scores = np.concatenate([models.score(prompts[k : k + 16], groups[k : k + 16]).scores for k in range(0, len(rows), 16)])
+        gold = [gold_of(prompt.text, one.text, **prompt.fields) for prompt, group in rows for one in group]
+        both = np.hstack([scores[:, columns], np.array([[each[name] for name in PAIR] for each in gold])])
+        return np.split(both, np.cumsum([len(group) for group in groups])[:-1])
 
     many = scored("of-sft")
     scores = ScoreTable(PAIR, tuple(group[:, :2] for group in many))
