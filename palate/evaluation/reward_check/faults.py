@@ -16,7 +16,9 @@ MANY = 3.0
 """Standard errors that a fault among several looked for must be away from what is sound: with 1.96, one in 20 would be a false alarm."""
 
 NEAR_CHANCE = 0.6
-"""A model whose interval holds 0.5 and ends below this is at chance. With a wider interval there are too few pairs to tell."""
+"""A model whose interval reaches 0.5 or less and ends below this is at chance. With a wider interval there are too few pairs to tell.
+
+A chance model may lean to a length, and so be a little below 0.5 by its interval. Sides were swapped where it ends below 1 - this."""
 
 Verdict = Literal["passes", "faulty", "open"]
 """`open`: no fault is shown, and neither is that the model is better than chance or than a length rule."""
@@ -78,9 +80,10 @@ def percent(estimate: Estimate) -> str:
 
 def _of_accuracy(evidence: Evidence) -> list[RewardFault]:
     accuracy = evidence.figures.accuracy
-    if accuracy.high < 0.5:
+    if accuracy.high < 1 - NEAR_CHANCE:
         return [RewardFault("reversed", f"it prefers the worse side: accuracy {percent(accuracy)}, so check whether sides were swapped")]
-    explained = evidence.length is not None and evidence.length.is_fault
+    # A score that is length alone is at chance where length says nothing. Below chance length explains nothing.
+    explained = evidence.length is not None and evidence.length.is_fault and accuracy.high >= 0.5
     if accuracy.low <= 0.5 and accuracy.high < NEAR_CHANCE and not explained:
         return [RewardFault("chance", f"it is at chance, as a model trained on shuffled labels is: accuracy {percent(accuracy)}")]
     return []

@@ -1,0 +1,29 @@
+"""The kitchen's first stages with fewer judged prompts, for measurements that compare ways to train or use reward models."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+KITCHEN = Path(__file__).resolve().parents[1] / "configs" / "kitchen.yaml"
+TEXTS = 24_000
+"""Documents of the base corpus, as in the demo."""
+PROMPTS = 500
+"""Prompts that are sampled and judged, in place of 2,000."""
+
+
+def short_kitchen(prompts: int = PROMPTS, texts: int = TEXTS) -> dict[str, Any]:
+    """Return the stages of configs/kitchen.yaml with fewer prompts, of which a fifth test; with fewer texts too if asked for."""
+    stages: dict[str, Any] = yaml.safe_load(KITCHEN.read_text(encoding="utf-8"))["stages"]
+    stages["world"] = {**stages["world"], "kitchen": {"texts": texts}}
+    stages["samples"] = {**stages["samples"], "limit": prompts}
+    stages["judged"] = {**stages["judged"], "held_out": 0.2}
+    return stages
+
+
+def first_stages(*names: str, prompts: int = PROMPTS, texts: int = TEXTS) -> dict[str, Any]:
+    """Return the stages up to the samples of SFT, and the named ones."""
+    stages = short_kitchen(prompts, texts)
+    return {name: stages[name] for name in ("world", "base", "sft", "samples", *names)}
