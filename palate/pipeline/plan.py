@@ -15,6 +15,7 @@ from palate.config.settings import Keys, Settings, collected, nearest, parse_wor
 from palate.config.types import InputMark, fields_outside_key
 from palate.core import ConfigError, PalateError
 from palate.core.process import AUTO, Shard
+from palate.pipeline.program_sources import program_sources
 from palate.pipeline.table import Stage, Stages, find_stage
 from palate.runs.digests import DigestCache
 from palate.runs.record import Parent, RunPlan, input_key
@@ -67,7 +68,7 @@ class Planned:
     directory: Path
     stage: Stage
     needs: tuple[tuple[str, Path], ...] = ()
-    functions: Mapping[str, FunctionSource] = field(default_factory=dict)
+    functions: Mapping[str, tuple[FunctionSource, ...]] = field(default_factory=dict)
 
 
 def read_pipeline(path: Path, assignments: Sequence[str] = ()) -> Pipeline:
@@ -199,17 +200,21 @@ class Planner:
         """
         inputs: list[tuple[str, str, str]] = []
         needs: list[tuple[str, Path]] = []
-        functions: dict[str, FunctionSource] = {}
+        functions: dict[str, tuple[FunctionSource, ...]] = {}
 
         def find(name: str, value: str, mark: InputMark) -> str:
             at = settings.place((*keys, *name.split(".")))
             if mark.function:
                 source = _function(f"{at}: {plan.name}.{name}", value)
                 if source.file is not None:  # Palate's own and Python's are named by their versions
-                    functions[name] = source
+                    functions[name] = (source,)
                     inputs.append((name, str(source.file), source.key))
                 return value
+            num_needs = len(needs)
             path, key = self._input(f"{at}: {plan.name}.{name}", value, mark, needs)
+            if mark.has_programs and len(needs) == num_needs:  # no stage writes rules with programs of the user's
+                functions[name] = program_sources(Path(path))
+                key = " + ".join((key, *(source.key for source in functions[name])))
             inputs.append((name, path, key))
             return path
 
