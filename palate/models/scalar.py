@@ -15,6 +15,7 @@ from transformers import AutoModelForSequenceClassification, PreTrainedModel, Pr
 
 from palate.core import ModelError
 from palate.models.adapters import Adapters, LoRA, base_of, is_adapter, trained_whole
+from palate.models.answer_head import answer_direction
 from palate.models.attention import packed_states
 from palate.models.causal import CausalPolicy
 from palate.models.cpu import keep_few_kernels, keep_freed_memory, use_fast_products
@@ -244,15 +245,17 @@ def scalar_from(
     zero: bool = False,
     four_bit: FourBit | None = None,
     reads_likelihood: bool = False,
+    answers: tuple[str, str] | None = None,
 ) -> ScalarModel:
     """Return a trainable scalar model with new heads on a copy of the source's backbone.
 
     Heads start as N(0, 1 / (d + 1)) (Stiennon et al. 2020), or as 0 with `zero`, as value heads do. A path names a policy. With `four_bit`
     the linear layers of the copy are quantised and frozen; the source must not be. With `reads_likelihood`, for which the source is a
-    policy, scores also read the likelihood of the completion, with a coefficient that starts at 0.
+    policy, scores also read the likelihood of the completion, with a coefficient that starts at 0. With `answers`, for which the source is
+    a policy, each head starts as the log-odds of the first word against the second as the next token.
 
     Raises:
-        ConfigError: `four_bit` is given, and bitsandbytes is missing or too old.
+        ConfigError: `four_bit` is given, and bitsandbytes is missing or too old; or as `answer_direction`.
         ModelError: there is no head, a name stands twice, transformers has no scalar head for the family, or its likelihood is more than
             hidden states times a head.
     """
@@ -262,7 +265,7 @@ def scalar_from(
 
     def make(dtype: DType) -> ScalarModel:
         policy = load_policy(source, dtype=dtype) if isinstance(source, str | Path) else source
-        return with_heads(policy, heads, seed, zero=zero, takes=is_path, reads_likelihood=reads_likelihood)
+        return with_heads(policy, heads, seed, zero=zero, takes=is_path, reads_likelihood=reads_likelihood, answers=answers)
 
     if four_bit is None:
         return make("float32")
@@ -277,6 +280,7 @@ def with_heads(
     zero: bool = False,
     takes: bool = False,
     reads_likelihood: bool = False,
+    answers: tuple[str, str] | None = None,
 ) -> ScalarModel:
     """As `scalar_from`; with `takes` the backbone is the source's own, which is not to be used any more."""
     ends = source.end_ids if isinstance(source, CausalPolicy) else end_ids(source.tokenizer)
@@ -285,11 +289,14 @@ def with_heads(
     config.__dict__.pop(NOTE_NAME, None)  # of a reward model that reads the likelihood, which new heads need not do
     name_heads(config, heads)
     config.get_text_config().pad_token_id = config.pad_token_id = tokenizer.pad_token_id
+    assert answers is None or isinstance(source, CausalPolicy), "a scalar model answers no question"
+    start = None if answers is None or isinstance(source, ScalarModel) else answer_direction(source, answers)
     module = on_backbone(source.module, config, seed, takes=takes)
     head = head_of(module)
     spread = 0.0 if zero else (head.in_features + 1) ** -0.5
     with torch.no_grad():
-        head.weight.copy_(torch.randn(head.weight.shape, generator=torch.Generator().manual_seed(seed)) * spread)
+        drawn = torch.randn(head.weight.shape, generator=torch.Generator().manual_seed(seed)) * spread
+        head.weight.copy_(drawn if start is None else start)
         if head.bias is not None:
             head.bias.zero_()
     module.set_attn_implementation(source.module.config._attn_implementation)

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from palate.config.artifacts import model_at
-from palate.config.types import Amount, Count, Input, ModelInput, Share
+from palate.config.types import Amount, Count, Input, ModelInput, RuleFileInput, Share
 from palate.core import ConfigError, DataError, derive_seed
 from palate.data.jsonl import write_rows
 from palate.data.rule_file import RuleFile, WrittenRule
@@ -48,6 +48,8 @@ class TrainRules:
         held_out_share: share of the prompts for testing where `held_out` is empty.
         unlearned: ids of rules that the classifier does not learn, and is tested on.
         wordings: wordings of a rule that each judgment is learned under, drawn at random, at most; none takes all that are not held out.
+        answers: the two words with which the model answers that a rule is broken, and that it is kept, such as [yes, no]. The head then
+            starts as their log-odds; without them it starts at random.
         epochs: epochs over the data.
         completions_per_step: completions, with all judgments of them, per optimizer step.
         max_tokens: most tokens of prompt, completion and question together; none uses the model's limit.
@@ -59,12 +61,13 @@ class TrainRules:
     """
 
     model: ModelInput
-    rules: Input
+    rules: RuleFileInput
     judgments: tuple[Input, ...]
     held_out: tuple[Input, ...] = ()
     held_out_share: Share = 0.1
     unlearned: tuple[str, ...] = ()
     wordings: Count | None = 2
+    answers: tuple[str, str] | None = None
     epochs: Amount = 1.0
     completions_per_step: Count = 16
     max_tokens: Count | None = None
@@ -132,7 +135,8 @@ class TrainRules:
 
     def _untrained(self, run: Run) -> ScalarModel:
         base = model_at(self.model)
-        fresh = scalar_from(base, (HEAD,), seed=derive_seed(run.seed, "heads"), four_bit=four_bit_of(self.adapters))
+        seed, four_bit = derive_seed(run.seed, "heads"), four_bit_of(self.adapters)
+        fresh = scalar_from(base, (HEAD,), seed=seed, four_bit=four_bit, answers=self.answers)
         return trainable(run, fresh, base, self.adapters, checkpoint_activations=self.checkpoint_activations)
 
     def _split(self, run: Run, file: RuleFile) -> tuple[list[RuledCompletion], list[RuledCompletion]]:

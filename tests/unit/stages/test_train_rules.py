@@ -9,12 +9,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from palate.core import ConfigError, DataError
 from palate.data.jsonl import write_rows
 from palate.data.rule_file import RuleFile
 from palate.evaluation.rater_votes import JUDGMENTS
 from palate.evaluation.rule_votes import read_rule_votes
+from palate.models.load import load_policy
 from palate.models.scalar import load_scalar
 from palate.raters.people import People
 from palate.raters.rule_raters import RuleRaters
@@ -94,6 +96,16 @@ def test_one_classifier_learns_all_rules_and_reads_wordings_it_has_not_learned(t
     assert isinstance(yes, float)
     assert isinstance(no, float)
     assert yes > 0 > no
+
+
+def test_with_answers_it_starts_as_what_the_language_model_would_say(train: Train, home: Path) -> None:
+    run = train(answers=("rice", "salt"), epochs=0.1, optimizer=AdamW(lr=1e-12))
+    rows = {(row["prompt"], row["rule"], row["wording"]): row["probability"] for row in rows_of(run, "predictions.jsonl")}
+    policy = load_policy(home / "base")
+    head = policy.head[0][[policy.tokenizer.convert_tokens_to_ids(word) for word in ("rice", "salt")]]
+    started = load_scalar(run / "model").module.get_submodule("score").weight
+    assert torch.allclose(started, head[:1] - head[1:], atol=1e-6)
+    assert len(set(rows.values())) > 10, "the model answers each question in its own way"
 
 
 def test_no_prompt_is_learned_and_tested(train: Train, home: Path, tmp_path: Path) -> None:
