@@ -22,7 +22,7 @@ from palate.models.cpu import keep_few_kernels, keep_freed_memory, use_fast_prod
 from palate.models.devices import moved, on_model
 from palate.models.four_bit import FourBit, quantised
 from palate.models.heads import head_of, name_heads, on_backbone, padding_at_ends, with_padding
-from palate.models.likelihood import NOTE_NAME, PREFIX, attach, attach_stored, likelihood_of, of_policy
+from palate.models.likelihood import NOTE_NAME, PREFIX, Likelihood, attach, attach_stored, likelihood_of, of_policy
 from palate.models.load import base_policy, check_vocabulary, load_config, load_module, load_policy, load_tokenizer, stored_dtype
 from palate.models.parts import in_parts
 from palate.models.paths import AttentionPath, choose_path, longest_sequence, padded_rows
@@ -144,7 +144,7 @@ class ScalarModel:
         adapters = Adapters(self.module, base)
         adapters.add(lora, seed)
         if self.likelihood is not None:
-            self.likelihood.raw.requires_grad_()
+            self.likelihood.learn()
         return self._twin(adapters)
 
     def merged(self) -> ScalarModel:
@@ -220,7 +220,7 @@ def _with_adapter_at(path: Path, four_bit: FourBit | None, *, merge: bool) -> Sc
     def load(dtype: DType) -> ScalarModel:
         policy = base_policy(path, dtype=dtype)
         model = with_heads(policy, stored.heads, seed=0, takes=True, reads_likelihood=stored.likelihood is not None)
-        if model.likelihood is not None and stored.likelihood is not None:
+        if isinstance(model.likelihood, Likelihood) and stored.likelihood is not None:
             model.likelihood.restore(stored.likelihood)
         return model
 
