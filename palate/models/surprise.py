@@ -126,5 +126,5 @@ def stored_surprise(directory: Path, hidden_size: int) -> Surprise | None:
     try:
         surprise.load_state_dict(load_file(path))
     except (OSError, SafetensorError, RuntimeError) as error:
-        raise ModelError(f"{path} cannot be used ({type(error).__name__}: {error}). Copy the whole directory again") from error
+        raise ModelError(f"{path} cannot be used with this model ({type(error).__name__}). Copy the whole directory again") from error
     return surprise

@@ -10,14 +10,17 @@ from pathlib import Path
 
 import pytest
 import torch
+from transformers import AutoModelForCausalLM
 
-from palate.core import ConfigError, DataError
+from palate.core import ConfigError, DataError, ModelError
 from palate.data.jsonl import write_rows
 from palate.data.rule_file import RuleFile
 from palate.evaluation.rater_votes import JUDGMENTS
 from palate.evaluation.rule_votes import read_rule_votes
-from palate.models.load import load_policy
+from palate.models.adapters import LoRA
+from palate.models.load import as_policy, built, load_policy
 from palate.models.scalar import load_scalar
+from palate.models.surprise import Surprise
 from palate.raters.people import People
 from palate.raters.rule_raters import RuleRaters
 from palate.ratings import Answer, use_ratings
@@ -106,6 +109,21 @@ def test_with_answers_it_starts_as_what_the_language_model_would_say(train: Trai
     started = load_scalar(run / "model").module.get_submodule("score").weight
     assert torch.allclose(started, head[:1] - head[1:], atol=1e-6)
     assert len(set(rows.values())) > 10, "the model answers each question in its own way"
+
+
+def test_a_classifier_that_reads_surprise_learns_and_is_read_back(train: Train, home: Path, tmp_path: Path) -> None:
+    policy = tiny_policy("qwen3", word_tokenizer())
+    config = policy.module.config
+    config.tie_word_embeddings = True
+    as_policy(built(AutoModelForCausalLM.from_config, config, 0), word_tokenizer()).save(tmp_path / "tied")
+    run = train(model=str(tmp_path / "tied"), score="with_surprise", epochs=2)
+    model = load_scalar(run / "model")
+    assert isinstance(model.likelihood, Surprise)
+    assert all(p.any() for p in model.likelihood.parameters()), "the gate and the others have left 0"
+    with pytest.raises(ModelError, match="needs a model whose output embeddings are its input embeddings"):
+        train("untied", score="with_surprise")
+    with pytest.raises(ConfigError, match="with_surprise trains all weights; leave out adapters"):
+        train("lora", score="with_surprise", adapters=LoRA(rank=2))
 
 
 def test_no_prompt_is_learned_and_tested(train: Train, home: Path, tmp_path: Path) -> None:
