@@ -61,10 +61,6 @@ class Likelihood(nn.Module):
         """Return the coefficients (h,) in logits per nat, float32."""
         return STEP * self.raw.float()
 
-    def learn(self) -> None:
-        """Let the coefficients learn."""
-        self.raw.requires_grad_()
-
     def stored(self) -> tuple[float, ...]:
         """Return the coefficients as numbers from which `restore` makes the same weights."""
         return tuple(STEP * raw for raw in self.raw.detach().tolist())

@@ -143,8 +143,8 @@ class ScalarModel:
         """
         adapters = Adapters(self.module, base)
         adapters.add(lora, seed)
-        if self.likelihood is not None:
-            self.likelihood.learn()
+        if isinstance(self.likelihood, Likelihood):
+            self.likelihood.raw.requires_grad_()
         return self._twin(adapters)
 
     def merged(self) -> ScalarModel:

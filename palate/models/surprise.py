@@ -1,7 +1,8 @@
 """What a classifier of rules can read beside the last token: how surprising single tokens of the completion are.
 
 "Is there something that I do not have ?" needs each ingredient compared with a list. A language-model head has done that already: it gives
-an ingredient that was not named little probability. So the last state chooses tokens by attention, and reads their surprise.
+an ingredient that was not named little probability. So the last state says what kind of token the question is about, and the score reads
+how surprising tokens of that kind are.
 """
 
 from __future__ import annotations
@@ -24,17 +25,18 @@ from palate.objectives.logps import token_logps
 from palate.text.pack import PackedBatch
 
 SURPRISE_FILE = "surprise.safetensors"
-"""The weights of the attention over surprises, beside those of the model."""
+"""The weights that read surprises, beside those of the model."""
 WIDTH = 32
 """The width of queries and keys."""
 
 
 class Surprise(nn.Module):
-    """Adds `c(h) sum_t a_t s_t` to the one head of a classifier: the surprise of tokens that the last state h attends to.
+    """Adds `1/n sum_t (q . k_t) s_t` to the one head of a classifier: the surprise of the tokens that a question asks about.
 
     `s_t = -log p(x_t)` is the surprise of token t of the trunk, nats, by the trunk's own states and its input embeddings as language-model
-    head. `a = softmax(q(h) . k(h_(t-1)) / sqrt(WIDTH) + b s_t)` over these tokens, and `c(h) = u . h + c_0`. u, c_0 and b start at 0, so at
-    first nothing is added. Gradients reach the trunk through all of it.
+    head. The sum is over the n tokens of the trunk that have one before them. `q = Q h` is of the last state and `k_t = K h_(t-1)` of
+    the state that predicts the token, both states scaled to a mean square of 1. Q starts at 0, so at first nothing is added.
+    Gradients reach the trunk through all of it. There is no softmax: one that is sharp by chance never finds the tokens that matter.
     """
 
     note = (
@@ -43,12 +45,10 @@ class Surprise(nn.Module):
     )
 
     def __init__(self, hidden_size: int, seed: int) -> None:
-        """Draw query and key weights (WIDTH, d) as N(0, 1 / d)."""
+        """Draw the key weights (WIDTH, d) as N(0, 1 / d); those of the query (WIDTH, d) are 0."""
         super().__init__()
-        generator = torch.Generator().manual_seed(seed)
-        drawn = torch.randn(2, WIDTH, hidden_size, generator=generator) * hidden_size**-0.5
-        self.query, self.key = nn.Parameter(drawn[0].clone()), nn.Parameter(drawn[1].clone())
-        self.gate, self.constant, self.sharpness = (nn.Parameter(torch.zeros(size)) for size in (hidden_size, 1, 1))
+        drawn = torch.randn(WIDTH, hidden_size, generator=torch.Generator().manual_seed(seed)) * hidden_size**-0.5
+        self.key, self.query = nn.Parameter(drawn), nn.Parameter(torch.zeros(WIDTH, hidden_size))
 
     @property
     def coefficients(self) -> Tensor:
@@ -57,10 +57,6 @@ class Surprise(nn.Module):
 
     def stored(self) -> None:
         """Return the coefficients for reward.json: none, because the weights are in a file of their own."""
-
-    def learn(self) -> None:
-        """Let all weights learn."""
-        self.requires_grad_()
 
     def of_packed(self, module: PreTrainedModel, states: Tensor, batch: PackedBatch) -> Tensor:
         """Return the term of each branch (b,), float32 on the CPU, from the states (T, d) of the batch's tokens."""
@@ -97,12 +93,9 @@ class Surprise(nn.Module):
             counts: (m, w) True for tokens, False for padding.
             tree: (b,) the trunk of each branch.
         """
-        last = last.float()
-        queries, keys = last @ self.query.float().T, before.float() @ self.key.float().T
-        logits = torch.einsum("br,bwr->bw", queries, keys[tree]) * WIDTH**-0.5 + self.sharpness.float() * surprise[tree]
-        attention = logits.masked_fill(~counts[tree], torch.finfo(logits.dtype).min).softmax(-1)
-        read = (attention * surprise[tree]).sum(-1)
-        return ((last @ self.gate.float() + self.constant.float()) * read).cpu()
+        queries, keys = _scaled(last) @ self.query.float().T, _scaled(before) @ self.key.float().T
+        read = torch.einsum("mwr,mw->mr", keys, surprise) / counts.sum(1, keepdim=True).clamp(min=1)
+        return (queries * read[tree]).sum(1).cpu()
 
     def figures(self, heads: Sequence[str]) -> dict[str, float]:
         """Return figures by head for a summary: none, because each question has a coefficient of its own."""
@@ -111,6 +104,12 @@ class Surprise(nn.Module):
     def save(self, directory: str | Path) -> None:
         """Write the weights to a model directory."""
         save_file({name: value.detach().cpu().contiguous() for name, value in self.state_dict().items()}, Path(directory) / SURPRISE_FILE)
+
+
+def _scaled(states: Tensor) -> Tensor:
+    """Return the states (..., d) with a mean square of 1, in float32."""
+    states = states.float()
+    return states * states.square().mean(-1, keepdim=True).clamp(min=1e-12).rsqrt()
 
 
 def stored_surprise(directory: Path, hidden_size: int) -> Surprise | None:

@@ -29,7 +29,7 @@ class RuleClassifier:
         Raises:
             ModelError: it is a reward model, which reads no rule.
         """
-        if not reads_rules(reward):
+        if reward.model.heads != (HEAD,):
             raise ModelError(
                 f"{path} has the heads {', '.join(reward.model.heads)}, so it is a reward model and reads no rule. Name a classifier that "
                 "stage `rules` trained"
@@ -58,11 +58,6 @@ class RuleClassifier:
             [reason if reason is not None else _finite(next(scored)) for _ in asked]
             for reason, asked in zip(reasons, questions, strict=True)
         ]
-
-
-def reads_rules(reward: LearnedReward) -> bool:
-    """Return whether a model is a classifier of rules, and no reward model."""
-    return reward.model.heads == (HEAD,)
 
 
 def probability(logit: Score) -> Score:

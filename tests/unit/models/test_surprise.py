@@ -13,7 +13,7 @@ from palate.core import ModelError
 from palate.models.heads import head_of
 from palate.models.likelihood import attach
 from palate.models.scalar import ScalarModel, load_scalar, scalar_from
-from palate.models.surprise import SURPRISE_FILE, WIDTH, Surprise
+from palate.models.surprise import SURPRISE_FILE, Surprise
 from palate.testing import random_trees, tiny_policy
 from palate.text.pack import Tree, pack
 
@@ -27,9 +27,7 @@ def reading(family: str = "qwen3", *, has_started: bool = True) -> ScalarModel:
     if has_started:
         generator = torch.Generator().manual_seed(2)
         with torch.no_grad():
-            surprise.gate.copy_(torch.randn(surprise.gate.shape, generator=generator) * 0.1)
-            surprise.constant.fill_(0.5)
-            surprise.sharpness.fill_(0.3)
+            surprise.query.copy_(torch.randn(surprise.query.shape, generator=generator) * 0.1)
     attach(model.module, surprise)
     return ScalarModel(model.module, model.tokenizer, model.path)
 
@@ -47,8 +45,11 @@ def plain_terms(model: ScalarModel) -> Tensor:
             last, before = states[-1], states[: len(tree.trunk) - 1]
             logps = (before @ model.module.get_input_embeddings().weight.T).log_softmax(-1)
             surprise = -logps.gather(1, row[0, 1 : len(tree.trunk), None])[:, 0]
-            attention = ((before @ part.key.T) @ (part.query @ last) / WIDTH**0.5 + part.sharpness * surprise).softmax(0)
-            terms.append((last @ part.gate + part.constant[0]) * (attention * surprise).sum())
+            query, keys = (
+                part.query @ (last / last.square().mean().sqrt()),
+                (before / before.square().mean(-1, keepdim=True).sqrt()) @ part.key.T,
+            )
+            terms.append((keys @ query * surprise).mean() if len(tree.trunk) > 1 else torch.zeros(()))
     return torch.stack(terms)
 
 
@@ -59,7 +60,7 @@ def test_the_term_is_the_formula_and_gradients_reach_all_weights(family: str) ->
     terms = model.scores(batch)[:, 0] - model.last_token_scores(batch)[:, 0]
     (model.scores(batch)[:, 0] - model.last_token_scores(batch)[:, 0].detach()).sum().backward()
     found = {name: p.grad.clone() for name, p in model.module.named_parameters() if p.grad is not None}
-    assert all(found[f"likelihood.{name}"].any() for name in ("query", "key", "gate", "constant", "sharpness"))
+    assert all(found[f"likelihood.{name}"].any() for name in ("query", "key"))
     model.module.zero_grad()
     expected = plain_terms(model)
     torch.testing.assert_close(terms, expected, **CLOSE)
@@ -68,7 +69,7 @@ def test_the_term_is_the_formula_and_gradients_reach_all_weights(family: str) ->
     head = head_of(model.module)
     assert not head.weight.requires_grad or "score.weight" in found
     expected.sum().backward()
-    for name in ("query", "key", "gate", "constant", "sharpness"):
+    for name in ("query", "key"):
         torch.testing.assert_close(found[f"likelihood.{name}"], model.module.get_parameter(f"likelihood.{name}").grad, rtol=1e-3, atol=1e-4)
 
 
@@ -83,7 +84,7 @@ def test_at_first_nothing_is_added() -> None:
     model, batch = reading(has_started=False), pack(TREES)
     assert torch.equal(model.scores(batch), model.last_token_scores(batch))
     model.scores(batch).sum().backward()
-    assert model.module.get_parameter("likelihood.gate").grad.any(), "and yet it can learn"
+    assert model.module.get_parameter("likelihood.query").grad.any(), "and yet it can learn"
 
 
 def test_it_is_saved_and_loaded_and_a_directory_without_its_file_is_refused(tmp_path: Path) -> None:
