@@ -18,7 +18,7 @@ from palate.data.rule_file import RuleFile
 from palate.evaluation.rater_votes import JUDGMENTS
 from palate.evaluation.rule_votes import read_rule_votes
 from palate.models.adapters import LoRA
-from palate.models.load import as_policy, built, load_policy
+from palate.models.load import as_policy, built, load_policy, without_dropout
 from palate.models.scalar import load_scalar
 from palate.models.surprise import Surprise
 from palate.raters.people import People
@@ -28,7 +28,7 @@ from palate.rewards.learned import LearnedReward
 from palate.rewards.rule_classifier import HEAD, RuleClassifier
 from palate.stages.collect_rules import CollectRules
 from palate.stages.train_rules import TrainRules
-from palate.testing import tiny_policy, word_tokenizer
+from palate.testing import tiny_config, tiny_policy, word_tokenizer
 from palate.training.optimizer import AdamW
 from tests.support.rule_files import HERE, RULES, answered, rule_file
 from tests.support.stages import dropped_of, ran, rows_of, summary_of
@@ -112,8 +112,7 @@ def test_with_answers_it_starts_as_what_the_language_model_would_say(train: Trai
 
 
 def test_a_classifier_that_reads_surprise_learns_and_is_read_back(train: Train, home: Path, tmp_path: Path) -> None:
-    policy = tiny_policy("qwen3", word_tokenizer())
-    config = policy.module.config
+    config = without_dropout(tiny_config("qwen3", word_tokenizer()))
     config.tie_word_embeddings = True
     as_policy(built(AutoModelForCausalLM.from_config, config, 0), word_tokenizer()).save(tmp_path / "tied")
     run = train(model=str(tmp_path / "tied"), score="with_surprise", epochs=2)
