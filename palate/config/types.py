@@ -20,11 +20,13 @@ class InputMark:
         hub: whether it may also be the name of a model on a hub (`organisation/name`).
         function: whether it is the import path of a Python function, and not the path of a file.
         names: words that name something of Palate's own, and no path.
+        has_programs: whether it is a file of rules, whose programs' source is part of the run's key too.
     """
 
     hub: bool = False
     function: bool = False
     names: tuple[str, ...] = ()
+    has_programs: bool = False
 
 
 Input = Annotated[str, InputMark()]
@@ -35,6 +37,9 @@ ModelInput = Annotated[str, InputMark(hub=True)]
 
 FunctionInput = Annotated[str, InputMark(function=True)]
 """The import path of a Python function, `package.module:name`."""
+
+RuleFileInput = Annotated[str, InputMark(has_programs=True)]
+"""A file of rules, like `Input`."""
 
 Count = Annotated[int, Ge(1)]
 """How many of something: 1 or more."""

@@ -13,6 +13,7 @@ from palate.kitchen.gold import answer
 from palate.kitchen.guests import Split, draw_request, write_request
 from palate.kitchen.questions import draw_evals, draw_lesson
 from palate.kitchen.revisions import critique_and_revision
+from palate.kitchen.rule_letters import questions_and_answers
 
 Row = Mapping[str, object]
 DEMONSTRATED_LESSONS = 0.2
@@ -46,6 +47,7 @@ class Kitchen:
         red_team: requests that tempt a cook to do harm: poisons, and pressure to serve what the guest cannot eat. With some, there are also
             held-out ones, and a file in which they alternate with ordinary requests.
         rules: whether the tokenizer knows the words of the kitchen's rules, which are written beside the data.
+        rule_letters: share of the letters in which the guest asks whether the reply breaks some of these rules, and the cook answers truly.
     """
 
     texts: int = 24_000
@@ -58,6 +60,7 @@ class Kitchen:
     revisions: float = 0.0
     red_team: int = 0
     rules: bool = False
+    rule_letters: float = 0.0
 
     def files(self, seed: int) -> dict[str, Callable[[], Iterator[Row]]]:
         """Return file names, each with a function that yields its rows. Each file draws by its own seed, so sizes are independent."""
@@ -75,6 +78,7 @@ class Kitchen:
         return files
 
     def _corpus(self, rng: random.Random) -> Iterator[Row]:
+        rules = RuleFile.read(RULES).rules if self.rule_letters else ()
         for _ in range(self.texts):
             if rng.random() < self.lessons:
                 question, text = draw_lesson(rng, "train")
@@ -84,6 +88,8 @@ class Kitchen:
                 question, text = write_request(request), reply(CAREFUL if rng.random() < self.cookbooks else STREET, request, rng)
                 if self.revisions and rng.random() < self.revisions:
                     response = critique_and_revision(request, text, rng)
+                elif rules and rng.random() < self.rule_letters:
+                    response = questions_and_answers(request, text, rules, rng)
                 else:
                     response = f" <guest> {answer(request, text, rng)} <end>"
             yield {"text": f"<guest> {question} <end> <cook> {text} <end>{response}"}

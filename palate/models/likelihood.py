@@ -21,6 +21,7 @@ from palate.models.cpu import linear
 from palate.models.devices import moved
 from palate.models.head_logps import head_logps
 from palate.models.paths import PaddedBatch, head_reason
+from palate.models.surprise import SURPRISE_FILE, Surprise, stored_surprise
 from palate.objectives.logps import token_logps
 from palate.text.pack import PackedBatch
 
@@ -45,6 +46,8 @@ class Likelihood(nn.Module):
     The mean is over all tokens of the completion, with its end token where it has one. `p` is the trunk's own distribution, so gradients
     reach the trunk both ways. The coefficients start at 0. A sum in place of the mean would favour short completions.
     """
+
+    note = NOTE
 
     def __init__(self, heads: int, weight: Tensor | None = None, bias: Tensor | None = None) -> None:
         """Take the language-model head, `weight` (v, d) and `bias` (v,); None where the input embeddings are the weight."""
@@ -92,16 +95,16 @@ class Likelihood(nn.Module):
             save_file(tensors, Path(directory) / HEAD_FILE)
 
 
-def attach(module: PreTrainedModel, likelihood: Likelihood) -> None:
+def attach(module: PreTrainedModel, likelihood: Likelihood | Surprise) -> None:
     """Make `likelihood` part of a module with scalar heads, and say so in its configuration."""
     setattr(module, _CHILD, likelihood.to(module.device, module.dtype))
-    setattr(module.config, NOTE_NAME, NOTE)
+    setattr(module.config, NOTE_NAME, likelihood.note)
 
 
-def likelihood_of(module: PreTrainedModel) -> Likelihood | None:
+def likelihood_of(module: PreTrainedModel) -> Likelihood | Surprise | None:
     """Return the part that was attached; None for a model that reads only the last token."""
     child = dict(module.named_children()).get(_CHILD)
-    assert child is None or isinstance(child, Likelihood)
+    assert child is None or isinstance(child, Likelihood | Surprise)
     return child
 
 
@@ -121,16 +124,19 @@ def of_policy(policy: CausalPolicy, heads: int, *, takes: bool) -> Likelihood:
 
 
 def attach_stored(module: PreTrainedModel, directory: Path, coefficients: Sequence[float] | None) -> None:
-    """Attach the likelihood of a saved model to its `module`; with None as coefficients, the scores read only the last token.
+    """Attach the likelihood or the surprise of a saved model to its `module`; without coefficients and file, it reads only the last token.
 
     Raises:
         ModelError: its language-model head is missing or has another shape, or its configuration says that coefficients are missing.
     """
     if coefficients is None:
-        if NOTE_NAME in module.config.to_dict():
+        surprise = stored_surprise(directory, module.config.get_text_config().hidden_size)
+        if surprise is not None:
+            attach(module, surprise)
+        elif NOTE_NAME in module.config.to_dict():
             raise ModelError(
-                f"{directory}: the scores of this model read its likelihood, and its reward.json has no coefficients for it. Copy the "
-                "directory again, as it was written"
+                f"{directory}: the scores of this model read its likelihood, and its reward.json has no coefficients for it (nor is there "
+                f"a {SURPRISE_FILE}). Copy the directory again, as it was written"
             )
         return
     path, tensors = directory / HEAD_FILE, dict[str, Tensor]()

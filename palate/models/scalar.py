@@ -15,14 +15,15 @@ from transformers import AutoModelForSequenceClassification, PreTrainedModel, Pr
 
 from palate.core import ModelError
 from palate.models.adapters import Adapters, LoRA, base_of, is_adapter, trained_whole
+from palate.models.answer_head import answer_direction
 from palate.models.attention import packed_states
 from palate.models.causal import CausalPolicy
 from palate.models.cpu import keep_few_kernels, keep_freed_memory, use_fast_products
 from palate.models.devices import moved, on_model
 from palate.models.encoders import is_encoder
 from palate.models.four_bit import FourBit, quantised
-from palate.models.heads import encoder_with_heads, headed, padding_at_ends, scoring_layer, scoring_tokenizer, with_padding
-from palate.models.likelihood import NOTE_NAME, PREFIX, attach, attach_stored, likelihood_of, of_policy, state_columns
+from palate.models.heads import encoder_with_heads, head_of, headed, padding_at_ends, scoring_layer, scoring_tokenizer, with_padding
+from palate.models.likelihood import NOTE_NAME, PREFIX, Likelihood, attach, attach_stored, likelihood_of, of_policy, state_columns
 from palate.models.load import base_policy, check_vocabulary, load_config, load_module, load_policy, stored_dtype
 from palate.models.mean_pooling import last_token_again, mean_of_branches, mean_of_rows, pool_mean, pools_mean, require_stored
 from palate.models.parts import joined_parts
@@ -150,7 +151,7 @@ class ScalarModel:
             raise ModelError(f"{base} is an encoder, and adapters are for decoders. Leave out adapters: an encoder learns whole")
         adapters = Adapters(self.module, base)
         adapters.add(lora, seed)
-        if self.likelihood is not None:
+        if isinstance(self.likelihood, Likelihood):
             self.likelihood.raw.requires_grad_()
         return self._twin(adapters)
 
@@ -187,6 +188,11 @@ class ScalarModel:
         head = scoring_layer(self.module)
         return functional.linear(states.float(), head.weight.float(), None if head.bias is None else head.bias.float()).cpu()
 
+    def with_scale(self, stored: RewardFile, path: str | Path) -> ScalarModel:
+        """Take the gain and bias of a reward.json, and return the model."""
+        self.normalisation = stored.scale_of(self.heads, path)
+        return self
+
     def _twin(self, adapters: Adapters | None) -> ScalarModel:
         twin = ScalarModel(self.module, self.tokenizer, self.path, adapters)
         twin.normalisation = self.normalisation
@@ -215,7 +221,8 @@ def load_scalar(path: str | Path, *, dtype: DType = "float32", merge_adapter: bo
     stored = RewardFile.read(path)
     attach_stored(module, Path(path), None if stored is None else stored.likelihood)
     require_stored(module.config, path, is_mean=stored is not None and stored.pooling is not None)
-    return _normalised(ScalarModel(module.eval(), tokenizer, path_taken), stored, path)
+    model = ScalarModel(module.eval(), tokenizer, path_taken)
+    return model if stored is None else model.with_scale(stored, path)
 
 
 def _with_adapter_at(path: Path, four_bit: FourBit | None, *, merge: bool) -> ScalarModel:
@@ -229,7 +236,7 @@ def _with_adapter_at(path: Path, four_bit: FourBit | None, *, merge: bool) -> Sc
         policy = base_policy(path, dtype=dtype)
         model = with_heads(policy, stored.heads, seed=0, takes=True, reads_likelihood=stored.likelihood is not None)
         require_stored(model.module.config, path, is_mean=stored.pooling is not None)
-        if model.likelihood is not None and stored.likelihood is not None:
+        if isinstance(model.likelihood, Likelihood) and stored.likelihood is not None:
             model.likelihood.restore(stored.likelihood)
         return model
 
@@ -243,7 +250,7 @@ def _with_adapter_at(path: Path, four_bit: FourBit | None, *, merge: bool) -> Sc
         adapters.merge()
     else:
         model = ScalarModel(model.module, model.tokenizer, model.path, adapters)
-    return _normalised(model, stored, path)
+    return model.with_scale(stored, path)
 
 
 def scalar_from(
@@ -255,16 +262,18 @@ def scalar_from(
     four_bit: FourBit | None = None,
     reads_likelihood: bool = False,
     reads_mean: bool = False,
+    answers: tuple[str, str] | None = None,
 ) -> ScalarModel:
     """Return a trainable scalar model with new heads on a copy of the source's backbone.
 
     Heads start as N(0, 1 / (d + 1)) (Stiennon et al. 2020), or as 0 with `zero`, as value heads do. A path names a policy or an encoder.
     With `four_bit` the linear layers of the copy are quantised and frozen; the source must not be. With `reads_likelihood`, for which the
     source is a policy, scores also read the likelihood of the completion, with a coefficient that starts at 0. With `reads_mean` heads
-    read the mean state of the completion.
+    read the mean state of the completion. With `answers`, for which the source is a policy, each head starts as the log-odds of the first
+    word against the second as the next token.
 
     Raises:
-        ConfigError: `four_bit` is given, and bitsandbytes is missing or too old.
+        ConfigError: `four_bit` is given, and bitsandbytes is missing or too old; or as `answer_direction`.
         ModelError: there is no head, a name stands twice, transformers has no scalar head for the family, its likelihood is more than
             hidden states times a head, or an encoder is to be quantised or read in another way than its own.
     """
@@ -277,7 +286,7 @@ def scalar_from(
 
     def make(dtype: DType) -> ScalarModel:
         policy = load_policy(source, dtype=dtype) if isinstance(source, str | Path) else source
-        model = with_heads(policy, heads, seed, zero=zero, takes=is_path, reads_likelihood=reads_likelihood)
+        model = with_heads(policy, heads, seed, zero=zero, takes=is_path, reads_likelihood=reads_likelihood, answers=answers)
         if reads_mean:
             pool_mean(model.module.config)
         return model
@@ -295,6 +304,7 @@ def with_heads(
     zero: bool = False,
     takes: bool = False,
     reads_likelihood: bool = False,
+    answers: tuple[str, str] | None = None,
 ) -> ScalarModel:
     """As `scalar_from`; with `takes` the backbone is the source's own, which is not to be used any more."""
     ends = source.end_ids if isinstance(source, CausalPolicy) else end_ids(source.tokenizer)
@@ -303,15 +313,13 @@ def with_heads(
     config.__dict__.pop(NOTE_NAME, None)  # of a reward model that reads the likelihood, which new heads need not do
     last_token_again(config)
     config.get_text_config().pad_token_id = config.pad_token_id = tokenizer.pad_token_id
+    assert answers is None or isinstance(source, CausalPolicy), "a scalar model answers no question"
+    start = None if answers is None or isinstance(source, ScalarModel) else answer_direction(source, answers)
     module = headed(source.module, config, heads, seed, zero=zero, takes=takes)
+    if start is not None:
+        with torch.no_grad():
+            head_of(module).weight.copy_(start)
     if reads_likelihood:
         assert isinstance(source, CausalPolicy), "a scalar model has no language-model head"
         attach(module, of_policy(source, len(heads), takes=takes))
     return ScalarModel(module.eval(), tokenizer, source.path)
-
-
-def _normalised(model: ScalarModel, stored: RewardFile | None, path: str | Path) -> ScalarModel:
-    """Give the model the gain and bias that were stored, if any, and return it."""
-    if stored is not None:
-        model.normalisation = stored.scale_of(model.heads, path)
-    return model

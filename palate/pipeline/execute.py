@@ -203,12 +203,13 @@ def _require_same_functions(planned: Planned) -> None:
     Raises:
         RunError: there is such a function.
     """
-    for field, source in planned.functions.items():
-        if source_of(source.path).key != source.key:
-            raise RunError(
-                f"{planned.plan.name}.{field}: {source.path!r} was edited after this command had planned its stages. "
-                "Give the command again: the edited function starts a new run."
-            )
+    for field, sources in planned.functions.items():
+        for source in sources:
+            if source_of(source.path).key != source.key:
+                raise RunError(
+                    f"{planned.plan.name}.{field}: {source.path!r} was edited after this command had planned its stages. "
+                    "Give the command again: the edited function starts a new run."
+                )
 
 
 def _edited(item: Planned) -> str | None:

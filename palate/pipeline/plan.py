@@ -16,6 +16,7 @@ from palate.config.types import InputMark, fields_outside_key
 from palate.core import ConfigError, PalateError
 from palate.core.process import AUTO, Shard
 from palate.data.exclusions import read_exclusions
+from palate.pipeline.program_sources import program_sources
 from palate.pipeline.table import Stage, Stages, find_stage
 from palate.runs.digests import DigestCache
 from palate.runs.record import Parent, RunPlan, input_key
@@ -69,7 +70,7 @@ class Planned:
     directory: Path
     stage: Stage
     needs: tuple[tuple[str, Path], ...] = ()
-    functions: Mapping[str, FunctionSource] = field(default_factory=dict)
+    functions: Mapping[str, tuple[FunctionSource, ...]] = field(default_factory=dict)
 
 
 def read_pipeline(path: Path, assignments: Sequence[str] = ()) -> Pipeline:
@@ -199,9 +200,8 @@ class Planner:
         Raises:
             ConfigError: an input does not exist, or settings contradict each other.
         """
-        inputs: list[tuple[str, str, str]] = []
-        needs: list[tuple[str, Path]] = []
-        functions: dict[str, FunctionSource] = {}
+        inputs, needs = list[tuple[str, str, str]](), list[tuple[str, Path]]()
+        functions: dict[str, tuple[FunctionSource, ...]] = {}
         excluded = read_exclusions(self.root)
 
         def find(name: str, value: str, mark: InputMark) -> str:
@@ -209,12 +209,16 @@ class Planner:
             if mark.function:
                 source = _function(f"{at}: {plan.name}.{name}", value)
                 if source.file is not None:  # Palate's own and Python's are named by their versions
-                    functions[name] = source
+                    functions[name] = (source,)
                     inputs.append((name, str(source.file), source.key))
                 return value
+            num_needs = len(needs)
             path, key = self._input(f"{at}: {plan.name}.{name}", value, mark, needs)
             if excluded.has_input(key):
                 raise ConfigError(f"{at}: {plan.name}.{name}: `palate forget` withdrew {value} from {self.root}. Give another input.")
+            if mark.has_programs and len(needs) == num_needs:  # no stage writes rules with programs of the user's
+                functions[name] = program_sources(Path(path))
+                key = " + ".join((key, *(source.key for source in functions[name])))
             inputs.append((name, path, key))
             return path
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from palate.config.answers import Score
-from palate.config.types import Input
+from palate.config.types import Input, RuleFileInput
 from palate.core import ConfigError
 from palate.data.rubrics import Criterion, Rubric
 from palate.data.rule_file import RuleFile, WrittenRule
@@ -60,7 +60,7 @@ class RuleCheck:
         timeout_seconds: seconds for a batch that a program checks.
     """
 
-    file: Input
+    file: RuleFileInput
     ids: tuple[str, ...] = ()
     model: Input | None = None
     judge: JudgeModelKind | None = None

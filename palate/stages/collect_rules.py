@@ -8,7 +8,7 @@ from pathlib import Path
 
 from palate.agreement.estimates import json_values
 from palate.config.artifacts import file_at
-from palate.config.types import Count, Input
+from palate.config.types import Count, Input, RuleFileInput
 from palate.core import Completion, ConfigError, DataError, Judgment, Prompt, derive_seed
 from palate.data import cells
 from palate.data.cells import InvalidRow
@@ -40,7 +40,7 @@ class CollectRules:
     """
 
     samples: Input
-    rules: Input
+    rules: RuleFileInput
     from_: People | RuleRaters
     ids: tuple[str, ...] = ()
     limit: Count | None = None

@@ -6,12 +6,13 @@ import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import torch
 
 from palate.config.artifacts import model_at
-from palate.config.types import Amount, Count, Input, ModelInput, Share
-from palate.core import ConfigError, DataError, derive_seed
+from palate.config.types import Amount, Count, Input, ModelInput, RuleFileInput, Share
+from palate.core import ConfigError, DataError, ModelError, derive_seed
 from palate.data.jsonl import write_rows
 from palate.data.rule_file import RuleFile, WrittenRule
 from palate.data.splits import split_held_out
@@ -20,8 +21,10 @@ from palate.evaluation.rule_figures import RuleFigures, figures_of, findings
 from palate.evaluation.rule_tests import program_truths, rule_predictions
 from palate.evaluation.rule_votes import RuledCompletion, by_rule, read_rule_votes
 from palate.models.adapters import LoRA, four_bit_of
+from palate.models.likelihood import attach
 from palate.models.precision import DType, dtype_of
 from palate.models.scalar import ScalarModel, scalar_from
+from palate.models.surprise import Surprise
 from palate.objectives.breach_loss import BreachScores, breach_loss
 from palate.objectives.reduce import Sums
 from palate.rewards.learned import LearnedReward
@@ -48,6 +51,9 @@ class TrainRules:
         held_out_share: share of the prompts for testing where `held_out` is empty.
         unlearned: ids of rules that the classifier does not learn, and is tested on.
         wordings: wordings of a rule that each judgment is learned under, drawn at random, at most; none takes all that are not held out.
+        answers: the two words with which the model answers that a rule is broken, and that it is kept, such as [yes, no]. The head then
+            starts as their log-odds; without them it starts at random.
+        score: what the classifier reads: the last token, or also how surprising single tokens of the completion are (with_surprise).
         epochs: epochs over the data.
         completions_per_step: completions, with all judgments of them, per optimizer step.
         max_tokens: most tokens of prompt, completion and question together; none uses the model's limit.
@@ -59,12 +65,14 @@ class TrainRules:
     """
 
     model: ModelInput
-    rules: Input
+    rules: RuleFileInput
     judgments: tuple[Input, ...]
     held_out: tuple[Input, ...] = ()
     held_out_share: Share = 0.1
     unlearned: tuple[str, ...] = ()
     wordings: Count | None = 2
+    answers: tuple[str, str] | None = None
+    score: Literal["last_token", "with_surprise"] = "last_token"
     epochs: Amount = 1.0
     completions_per_step: Count = 16
     max_tokens: Count | None = None
@@ -79,6 +87,8 @@ class TrainRules:
         check_packages(self.optimizer, self.adapters)
         if not self.judgments:
             raise ConfigError("judgments is empty: name runs of collect_rules, or files with judgments of rules")
+        if self.score == "with_surprise" and self.adapters is not None:
+            raise ConfigError("score: with_surprise trains all weights; leave out adapters, or use score: last_token")
         if not self.held_out and self.held_out_share == 0:
             raise ConfigError("held_out_share is 0 and held_out is empty: a classifier needs a test. Raise the share, or name judgments")
 
@@ -132,7 +142,17 @@ class TrainRules:
 
     def _untrained(self, run: Run) -> ScalarModel:
         base = model_at(self.model)
-        fresh = scalar_from(base, (HEAD,), seed=derive_seed(run.seed, "heads"), four_bit=four_bit_of(self.adapters))
+        seed, four_bit = derive_seed(run.seed, "heads"), four_bit_of(self.adapters)
+        fresh = scalar_from(base, (HEAD,), seed=seed, four_bit=four_bit, answers=self.answers)
+        if self.score == "with_surprise":
+            size = fresh.module.config.get_text_config()
+            if not size.tie_word_embeddings:
+                raise ModelError(
+                    f"{base}: with_surprise needs a model whose output embeddings are its input embeddings, and this one has others. Use "
+                    "score: last_token"
+                )
+            attach(fresh.module, Surprise(size.hidden_size, derive_seed(run.seed, "surprise")))
+            fresh = ScalarModel(fresh.module, fresh.tokenizer, fresh.path)
         return trainable(run, fresh, base, self.adapters, checkpoint_activations=self.checkpoint_activations)
 
     def _split(self, run: Run, file: RuleFile) -> tuple[list[RuledCompletion], list[RuledCompletion]]:

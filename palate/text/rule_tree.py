@@ -45,7 +45,10 @@ def rule_tree(
         )
         for question in questions
     ]
-    shared = min(min(map(len, wholes)) - 1, sum(1 for _ in takewhile(lambda ids: len(set(ids)) == 1, zip(*wholes, strict=False))))
+    # The trunk ends before the question, also where all questions begin alike: what is read of it must not depend on the other questions.
+    shown = render(tokenizer, (*conversation, turn), generation_prompt=False)
+    alike = takewhile(lambda ids: len(set(ids)) == 1, zip(shown, *wholes, strict=False))
+    shared = min(min(map(len, wholes)) - 1, sum(1 for _ in alike))
     if shared < 1:
         raise Unusable("no shared token: the template begins the conversation differently for each question")
     if max(map(len, wholes)) > max_tokens:

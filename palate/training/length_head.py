@@ -13,6 +13,7 @@ from torch.nn import Parameter, functional
 from palate.core import ConfigError
 from palate.distributed.sharing import shared
 from palate.models.heads import head_of, keep_first_heads
+from palate.models.likelihood import Likelihood
 from palate.models.scalar import ScalarModel
 from palate.objectives.length import length_correlation
 from palate.objectives.reduce import Sums
@@ -124,7 +125,7 @@ def without_length(model: ScalarModel) -> ScalarModel:
     """Return the model with its length heads dropped; it must not be used any more itself."""
     names = model.heads[: len(model.heads) // 2]
     keep_first_heads(model.module, names)
-    if model.likelihood is not None:
+    if isinstance(model.likelihood, Likelihood):
         model.likelihood.raw = Parameter(model.likelihood.raw.detach()[: len(names)].clone())
     return ScalarModel(model.module, model.tokenizer, model.path)
 

@@ -22,6 +22,7 @@ from palate.models.scalar import ScalarModel, load_scalar, scalar_from
 from palate.models.shared_layers import share_out
 from palate.models.shared_weights import share_frozen
 from palate.rewards.learned import LearnedReward
+from palate.rewards.rule_classifier import HEAD
 from palate.runs.run import Run
 from palate.text.spans import NO_LIMIT
 from palate.training.model_io import trainable
@@ -37,8 +38,9 @@ def learning_policy(run: Run, base: str, adapters: LoRA | None) -> CausalPolicy:
 def new_value_model(run: Run, policy: CausalPolicy, base: str, rewards: Mapping[str, LearnedReward], adapters: LoRA | None) -> ScalarModel:
     """Return a value model that is ready to learn, started from the first reward model with the policy's tokenizer.
 
-    That reward model must take sequences as long as the policy's. Without such a reward model it starts from the policy. Where the reward
-    model is an adapter, the value model is an adapter on the same base and starts with the reward model's matrices.
+    That reward model must take sequences as long as the policy's. A classifier of rules does not count as one. Without a reward model
+    the value model starts from the policy. Where the reward model is an adapter, the value model is an adapter on the same base and starts
+    with the reward model's matrices.
 
     Args:
         run: the run that trains.
@@ -54,6 +56,7 @@ def new_value_model(run: Run, policy: CausalPolicy, base: str, rewards: Mapping[
         (path, reward.model)
         for path, reward in rewards.items()
         if not reward.model.is_encoder
+        and reward.model.heads != (HEAD,)
         and reward.model.tokenizer.get_vocab() == vocabulary
         and (reward.model.max_tokens or NO_LIMIT) >= longest
     ]

@@ -8,9 +8,10 @@ import pytest
 import torch
 
 from palate.config.functions import load_function
-from palate.config.types import FunctionInput
+from palate.config.types import FunctionInput, RuleFileInput
 from palate.core import ConfigError, Interrupted, RunError, TrainingError
 from palate.core.process import device_name
+from palate.data.rule_file import RuleFile
 from palate.pipeline.execute import StageOutcome, forget, plan_lines, refuse_old_runs, run_pipeline
 from palate.pipeline.plan import Planned, plan_pipeline, read_pipeline
 from palate.pipeline.table import StageEntry
@@ -255,7 +256,42 @@ class Call:
             raise TrainingError("no end")
 
 
-CALLS = {"call": StageEntry("tests.unit.pipeline.test_execute:Call", "Write what a function returns.")}
+@dataclass(frozen=True)
+class Obey:
+    """Write what the first program of a rule file says."""
+
+    rules: RuleFileInput
+
+    def check(self) -> None:
+        """Accept all."""
+
+    def run(self, run: Run) -> None:
+        (rule, *_) = RuleFile.read(Path(self.rules)).rules
+        run.summary({"value": load_function(rule.program)("")})
+
+
+@dataclass(frozen=True)
+class Legislate:
+    """Write a file of rules."""
+
+    def check(self) -> None:
+        """Accept all."""
+
+    def run(self, run: Run) -> None:
+        write_law(run.directory / "rules.yaml")
+
+
+CALLS = {
+    "call": StageEntry("tests.unit.pipeline.test_execute:Call", "Write what a function returns."),
+    "obey": StageEntry("tests.unit.pipeline.test_execute:Obey", "Write what a program says."),
+    "legislate": StageEntry("tests.unit.pipeline.test_execute:Legislate", "Write a file of rules."),
+}
+
+
+def write_law(path: Path, *programs: str) -> None:
+    """Write a file with a rule for each program."""
+    rules = [{"id": f"r{k}", "text": f"text {k}", "question": f"question {k}", "program": one} for k, one in enumerate(programs)]
+    path.write_text(json.dumps({"rules": rules or [{"id": "r", "text": "t", "question": "q", "program": "users_own:f"}]}))
 
 
 def calls(*names: str, ends: bool = True) -> tuple[Planned, ...]:
@@ -307,3 +343,45 @@ def test_a_function_that_is_edited_while_earlier_stages_run_is_refused() -> None
 def test_a_function_that_is_nowhere_is_refused_before_anything_runs() -> None:
     with pytest.raises(ConfigError, match=r"p\.yaml:2.*one\.function: 'users_own:f': there is no module 'users_own'"):
         calls("one")
+
+
+def obeyed(text: str = "{stage: obey, rules: law.yaml}") -> tuple[Planned, ...]:
+    Path("p.yaml").write_text(f"stages:\n  one: {text}\n")
+    return plan_pipeline(read_pipeline(Path("p.yaml")), Path("runs"), CALLS)
+
+
+def test_a_run_is_made_again_when_a_program_in_its_file_of_rules_was_edited() -> None:
+    write_law(Path("law.yaml"), "users_own:f", "users_other:g", "palate.kitchen.rule_programs:raw")
+    Path("users_own.py").write_text("from users_part import VALUE\ndef f(completion): return VALUE\n")
+    Path("users_part.py").write_text("VALUE = 1\n")
+    Path("users_other.py").write_text("def g(completion): return 1\n")
+    (first,) = obeyed()
+    run_pipeline([first], print)
+    assert [outcome.how for outcome in run_pipeline(obeyed(), print)] == ["skipped"]
+    (parent,) = first.plan.parents
+    assert Path(parent.path).name == "law.yaml"
+    assert [word.split("@")[0] for word in parent.key.split(" + ")[1:]] == ["users_own:f", "users_other:g"], "Palate's own has a version"
+    Path("users_part.py").write_text("VALUE = 22\n")
+    lines: list[str] = []
+    (again,) = run_pipeline(obeyed(), lines.append)
+    assert json.loads((again.directory / "summary.json").read_text()) == {"value": 22}
+    assert lines[0] == f"one: rules was edited since {first.directory} was made, so this is a new run"
+    (planned_before,) = obeyed()
+    Path("users_other.py").write_text("def g(completion): return 2\n")
+    with pytest.raises(RunError, match=r"one\.rules: 'users_other:g' was edited after this command"):
+        run_pipeline([replace(planned_before, directory=Path("runs/elsewhere"))], print)
+
+
+def test_programs_that_are_nowhere_and_files_that_are_no_rules_are_left_to_the_stage() -> None:
+    write_law(Path("law.yaml"), "users_nowhere:f")
+    for text in (Path("law.yaml").read_text(), "rules: ["):
+        Path("law.yaml").write_text(text)
+        assert " + " not in obeyed()[0].plan.parents[0].key
+
+
+def test_the_key_of_a_run_does_not_depend_on_whether_the_stage_that_writes_its_rules_is_done() -> None:
+    Path("users_own.py").write_text("def f(completion): return 1\n")
+    text = "{stage: legislate}\n  two: {stage: obey, rules: $one/rules.yaml}"
+    before = obeyed(text)
+    run_pipeline(before, print)
+    assert [item.plan.key for item in obeyed(text)] == [item.plan.key for item in before]

@@ -10,15 +10,20 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
+from transformers import AutoModelForCausalLM
 
-from palate.core import ConfigError, DataError
+from palate.core import ConfigError, DataError, ModelError
 from palate.data.exclusions import Exclusion, Exclusions, excluding
 from palate.data.jsonl import write_rows
 from palate.data.rater_rows import raters_in
 from palate.data.rule_file import RuleFile
 from palate.evaluation.rater_votes import JUDGMENTS
 from palate.evaluation.rule_votes import read_rule_votes
+from palate.models.adapters import LoRA
+from palate.models.load import as_policy, built, load_policy, without_dropout
 from palate.models.scalar import load_scalar
+from palate.models.surprise import Surprise
 from palate.raters.people import People
 from palate.raters.rule_raters import RuleRaters
 from palate.ratings import Answer, use_ratings
@@ -26,7 +31,7 @@ from palate.rewards.learned import LearnedReward
 from palate.rewards.rule_classifier import HEAD, RuleClassifier
 from palate.stages.collect_rules import CollectRules
 from palate.stages.train_rules import TrainRules
-from palate.testing import tiny_policy, word_tokenizer
+from palate.testing import tiny_config, tiny_policy, word_tokenizer
 from palate.training.optimizer import AdamW
 from tests.support.rule_files import HERE, RULES, answered, rule_file
 from tests.support.stages import dropped_of, ran, rows_of, summary_of
@@ -97,6 +102,30 @@ def test_one_classifier_learns_all_rules_and_reads_wordings_it_has_not_learned(t
     assert isinstance(yes, float)
     assert isinstance(no, float)
     assert yes > 0 > no
+
+
+def test_with_answers_it_starts_as_what_the_language_model_would_say(train: Train, home: Path) -> None:
+    run = train(answers=("rice", "salt"), epochs=0.1, optimizer=AdamW(lr=1e-12))
+    rows = {(row["prompt"], row["rule"], row["wording"]): row["probability"] for row in rows_of(run, "predictions.jsonl")}
+    policy = load_policy(home / "base")
+    head = policy.head[0][[policy.tokenizer.convert_tokens_to_ids(word) for word in ("rice", "salt")]]
+    started = load_scalar(run / "model").module.get_submodule("score").weight
+    assert torch.allclose(started, head[:1] - head[1:], atol=1e-6)
+    assert len(set(rows.values())) > 10, "the model answers each question in its own way"
+
+
+def test_a_classifier_that_reads_surprise_learns_and_is_read_back(train: Train, home: Path, tmp_path: Path) -> None:
+    config = without_dropout(tiny_config("qwen3", word_tokenizer()))
+    config.tie_word_embeddings = True
+    as_policy(built(AutoModelForCausalLM.from_config, config, 0), word_tokenizer()).save(tmp_path / "tied")
+    run = train(model=str(tmp_path / "tied"), score="with_surprise", epochs=2)
+    model = load_scalar(run / "model")
+    assert isinstance(model.likelihood, Surprise)
+    assert all(p.any() for p in model.likelihood.parameters()), "the gate and the others have left 0"
+    with pytest.raises(ModelError, match="needs a model whose output embeddings are its input embeddings"):
+        train("untied", score="with_surprise")
+    with pytest.raises(ConfigError, match="with_surprise trains all weights; leave out adapters"):
+        train("lora", score="with_surprise", adapters=LoRA(rank=2))
 
 
 def test_no_prompt_is_learned_and_tested(train: Train, home: Path, tmp_path: Path) -> None:

@@ -45,9 +45,16 @@ def test_only_text_and_calls_of_a_completion_count() -> None:
 def test_one_question_and_equal_questions_have_branches_of_their_own() -> None:
     tokenizer = chat_tokenizer()
     (one,) = rule_tree(tokenizer, CHAT, Completion("very hot"), QUESTIONS[:1], LONG).branches
-    assert len(one.ids) == 1
     first, second = rule_tree(tokenizer, CHAT, Completion("very hot"), QUESTIONS[:1] * 2, LONG).branches
     assert first == second == one
+
+
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_the_trunk_ends_before_the_question_whatever_the_others_are(name: str) -> None:
+    tokenizer = chat_tokenizer(name)
+    trunks = {rule_tree(tokenizer, CHAT, Completion("very hot"), asked, LONG).trunk for asked in (QUESTIONS[:1], QUESTIONS[:2], QUESTIONS)}
+    (trunk,) = trunks
+    assert trunk == render(tokenizer, (*CHAT, Message("assistant", "very hot")), generation_prompt=False)[: len(trunk)]
 
 
 def test_the_limit_is_of_dialogue_and_longest_question() -> None:

@@ -8,10 +8,20 @@ import pytest
 import torch
 
 from palate.core import ConfigError
-from palate.models.scalar import scalar_from
-from palate.stages.online.roles import make_alike
+from palate.models.causal import CausalPolicy
+from palate.models.scalar import ScalarModel, scalar_from
+from palate.rewards.learned import LearnedReward
+from palate.rewards.rule_classifier import HEAD
+from palate.runs.record import RunPlan
+from palate.runs.run import Run, open_run
+from palate.stages.online.roles import make_alike, new_value_model
 from palate.testing import tiny_policy
 from tests.unit.stages.online.toy import configured
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    return open_run(tmp_path, RunPlan("online", "online"))
 
 
 def test_models_that_do_not_learn_are_cast_and_their_frequencies_are_not() -> None:
@@ -41,3 +51,23 @@ def test_offload_that_would_move_nothing_is_refused(data: Path) -> None:
         configured(data, offload=True, adapters={"rank": 2}).check()
     configured(data, offload=True).check()
     configured(data, offload=True, adapters={"rank": 2}, rewards={}, reward="reward").check()
+
+
+def test_a_value_model_starts_from_a_reward_model_and_never_from_a_classifier_of_rules(run: Run, tmp_path: Path) -> None:
+    policy, others = tiny_policy("qwen3"), [tiny_policy("qwen3", seed=k) for k in (1, 2)]
+    policy.save(tmp_path / "policy")
+    models = {name: scalar_from(other, (name,), seed=1) for name, other in zip((HEAD, "overall"), others, strict=True)}
+    for name, model in models.items():
+        model.save(tmp_path / name)
+    rewards = {str(tmp_path / name): LearnedReward(model, policy.tokenizer) for name, model in models.items()}
+
+    def start(paths: list[str]) -> torch.Tensor:
+        chosen = {str(tmp_path / path): rewards[str(tmp_path / path)] for path in paths}
+        value = new_value_model(run, policy, str(tmp_path / "policy"), chosen, None)
+        return value.module.get_input_embeddings().weight
+
+    def embeddings(model: CausalPolicy | ScalarModel) -> torch.Tensor:
+        return model.module.get_input_embeddings().weight
+
+    assert torch.equal(start([HEAD, "overall"]), embeddings(models["overall"]))
+    assert torch.equal(start([HEAD]), embeddings(policy))
