@@ -2,11 +2,32 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from torch import Tensor
 
 from palate.core import ConfigError
 from palate.models.causal import CausalPolicy
+
+HeadStart = tuple[str, str] | Literal["random", "zero"]
+"""How heads start: two words as answers, drawn as N(0, 1 / (d + 1)), or at zero."""
+
+
+def first_weights(policy: CausalPolicy | None, start: HeadStart) -> Tensor | None:
+    """Return what the weights of every head start as, (1, d) or (1, 1); None where they are drawn.
+
+    `policy` is the model under the heads; None where that has no language-model head, and so answers no question.
+
+    Raises:
+        ConfigError: as `answer_direction`.
+    """
+    if start == "random":
+        return None
+    if start == "zero":
+        return torch.zeros(1, 1)
+    assert policy is not None, "a scalar model answers no question"
+    return answer_direction(policy, start)
 
 
 def answer_direction(policy: CausalPolicy, answers: tuple[str, str]) -> Tensor:

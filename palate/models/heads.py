@@ -26,12 +26,18 @@ HEAD_NAMES = ("score", "classifier", "classifier.out_proj")
 
 
 def headed(
-    source: PreTrainedModel, config: PretrainedConfig, heads: Sequence[str], seed: int, *, zero: bool, takes: bool
+    source: PreTrainedModel, config: PretrainedConfig, heads: Sequence[str], seed: int, *, start: Tensor | None, takes: bool
 ) -> PreTrainedModel:
-    """Return a model with new heads of these names and the attention of `source`; the other arguments are those below."""
+    """Return a model with new heads of these names, which start as `start` or are drawn, and the attention of `source`.
+
+    The other arguments are those below.
+    """
     name_heads(config, heads)
     module = on_backbone(source, config, seed, takes=takes)
-    draw_head(module, seed, zero=zero)
+    draw_head(module, seed)
+    if start is not None:
+        with torch.no_grad():
+            head_of(module).weight.copy_(start)
     module.set_attn_implementation(source.config._attn_implementation)
     return module
 
@@ -103,10 +109,10 @@ def encoder_with_heads(
     return module.eval(), with_padding(tokenizer, end_ids(tokenizer)), choose_path(module)
 
 
-def draw_head(module: PreTrainedModel, seed: int, *, zero: bool = False) -> None:
-    """Draw the weights of the heads from N(0, 1 / (d + 1)), or make them 0; a bias becomes 0."""
+def draw_head(module: PreTrainedModel, seed: int) -> None:
+    """Draw the weights of the heads from N(0, 1 / (d + 1)); a bias becomes 0."""
     head = head_of(module)
-    spread = 0.0 if zero else (head.in_features + 1) ** -0.5
+    spread = (head.in_features + 1) ** -0.5
     with torch.no_grad():
         head.weight.copy_(torch.randn(head.weight.shape, generator=torch.Generator().manual_seed(seed)) * spread)
         if head.bias is not None:

@@ -15,14 +15,14 @@ from transformers import AutoModelForSequenceClassification, PreTrainedModel, Pr
 
 from palate.core import ModelError
 from palate.models.adapters import Adapters, LoRA, base_of, is_adapter, trained_whole
-from palate.models.answer_head import answer_direction
+from palate.models.answer_head import HeadStart, first_weights
 from palate.models.attention import packed_states
 from palate.models.causal import CausalPolicy
 from palate.models.cpu import keep_few_kernels, keep_freed_memory, use_fast_products
 from palate.models.devices import moved, on_model
 from palate.models.encoders import is_encoder
 from palate.models.four_bit import FourBit, quantised
-from palate.models.heads import encoder_with_heads, head_of, headed, padding_at_ends, scoring_layer, scoring_tokenizer, with_padding
+from palate.models.heads import encoder_with_heads, headed, padding_at_ends, scoring_layer, scoring_tokenizer, with_padding
 from palate.models.likelihood import NOTE_NAME, PREFIX, Likelihood, attach, attach_stored, likelihood_of, of_policy, state_columns
 from palate.models.load import base_policy, check_vocabulary, load_config, load_module, load_policy, stored_dtype
 from palate.models.mean_pooling import last_token_again, mean_of_branches, mean_of_rows, pool_mean, pools_mean, require_stored
@@ -258,22 +258,20 @@ def scalar_from(
     heads: Sequence[str],
     seed: int,
     *,
-    zero: bool = False,
+    start: HeadStart = "random",
     four_bit: FourBit | None = None,
     reads_likelihood: bool = False,
     reads_mean: bool = False,
-    answers: tuple[str, str] | None = None,
 ) -> ScalarModel:
     """Return a trainable scalar model with new heads on a copy of the source's backbone.
 
-    Heads start as N(0, 1 / (d + 1)) (Stiennon et al. 2020), or as 0 with `zero`, as value heads do. A path names a policy or an encoder.
-    With `four_bit` the linear layers of the copy are quantised and frozen; the source must not be. With `reads_likelihood`, for which the
-    source is a policy, scores also read the likelihood of the completion, with a coefficient that starts at 0. With `reads_mean` heads
-    read the mean state of the completion. With `answers`, for which the source is a policy, each head starts as the log-odds of the first
-    word against the second as the next token.
+    Heads start as N(0, 1 / (d + 1)) (Stiennon et al. 2020), at zero, as value heads do, or as a policy's log-odds of one word against
+    another as the next token. A path names a policy or an encoder. With `four_bit` the linear layers of the copy are quantised and frozen;
+    the source must not be. With `reads_likelihood`, for which the source is a policy, scores also read the likelihood of the completion,
+    with a coefficient that starts at 0. With `reads_mean` heads read the mean state of the completion.
 
     Raises:
-        ConfigError: `four_bit` is given, and bitsandbytes is missing or too old; or as `answer_direction`.
+        ConfigError: `four_bit` is given, and bitsandbytes is missing or too old; or as `first_weights`.
         ModelError: there is no head, a name stands twice, transformers has no scalar head for the family, its likelihood is more than
             hidden states times a head, or an encoder is to be quantised or read in another way than its own.
     """
@@ -286,7 +284,7 @@ def scalar_from(
 
     def make(dtype: DType) -> ScalarModel:
         policy = load_policy(source, dtype=dtype) if isinstance(source, str | Path) else source
-        model = with_heads(policy, heads, seed, zero=zero, takes=is_path, reads_likelihood=reads_likelihood, answers=answers)
+        model = with_heads(policy, heads, seed, start=start, takes=is_path, reads_likelihood=reads_likelihood)
         if reads_mean:
             pool_mean(model.module.config)
         return model
@@ -301,10 +299,9 @@ def with_heads(
     heads: Sequence[str],
     seed: int,
     *,
-    zero: bool = False,
+    start: HeadStart = "random",
     takes: bool = False,
     reads_likelihood: bool = False,
-    answers: tuple[str, str] | None = None,
 ) -> ScalarModel:
     """As `scalar_from`; with `takes` the backbone is the source's own, which is not to be used any more."""
     ends = source.end_ids if isinstance(source, CausalPolicy) else end_ids(source.tokenizer)
@@ -313,12 +310,8 @@ def with_heads(
     config.__dict__.pop(NOTE_NAME, None)  # of a reward model that reads the likelihood, which new heads need not do
     last_token_again(config)
     config.get_text_config().pad_token_id = config.pad_token_id = tokenizer.pad_token_id
-    assert answers is None or isinstance(source, CausalPolicy), "a scalar model answers no question"
-    start = None if answers is None or isinstance(source, ScalarModel) else answer_direction(source, answers)
-    module = headed(source.module, config, heads, seed, zero=zero, takes=takes)
-    if start is not None:
-        with torch.no_grad():
-            head_of(module).weight.copy_(start)
+    weights = first_weights(source if isinstance(source, CausalPolicy) else None, start)
+    module = headed(source.module, config, heads, seed, start=weights, takes=takes)
     if reads_likelihood:
         assert isinstance(source, CausalPolicy), "a scalar model has no language-model head"
         attach(module, of_policy(source, len(heads), takes=takes))

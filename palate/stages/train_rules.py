@@ -143,7 +143,7 @@ class TrainRules:
     def _untrained(self, run: Run) -> ScalarModel:
         base = model_at(self.model)
         seed, four_bit = derive_seed(run.seed, "heads"), four_bit_of(self.adapters)
-        fresh = scalar_from(base, (HEAD,), seed=seed, four_bit=four_bit, answers=self.answers)
+        fresh = scalar_from(base, (HEAD,), seed=seed, four_bit=four_bit, start=self.answers or "random")
         if self.score == "with_surprise":
             size = fresh.module.config.get_text_config()
             if not size.tie_word_embeddings:

@@ -65,7 +65,7 @@ def new_value_model(run: Run, policy: CausalPolicy, base: str, rewards: Mapping[
     if source is not None and source.adapters is not None:
         reward_base, _ = base_of(directory)
         with before_sharing_out(learns=False):
-            fresh = scalar_from(reward_base, ("value",), seed=0, zero=True, four_bit=four_bit)
+            fresh = scalar_from(reward_base, ("value",), seed=0, start="zero", four_bit=four_bit)
         value = trainable(run, fresh, reward_base, adapters)
         if value.adapters is not None and value.adapters.start_as(source.adapters):
             return value
@@ -74,7 +74,7 @@ def new_value_model(run: Run, policy: CausalPolicy, base: str, rewards: Mapping[
             source = load_scalar(directory)
     start = directory if source is None else source
     with before_sharing_out(learns=adapters is None):
-        fresh = scalar_from(start, ("value",), seed=0, zero=True, four_bit=four_bit)
+        fresh = scalar_from(start, ("value",), seed=0, start="zero", four_bit=four_bit)
     return trainable(run, fresh, directory, adapters)
 
 

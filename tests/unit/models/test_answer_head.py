@@ -15,7 +15,7 @@ from palate.text.pack import Branch, Tree, pack
 def test_the_head_starts_as_the_log_odds_of_two_words_as_the_next_token(family: str) -> None:
     policy = tiny_policy(family)
     first, second = (policy.tokenizer.encode(word, add_special_tokens=False)[0] for word in ("rice", "salt"))
-    model = scalar_from(policy, ("broken",), seed=0, answers=("rice", "salt"))
+    model = scalar_from(policy, ("broken",), seed=0, start=("rice", "salt"))
     ids = [7, 8, 9, 10]
     policy.module.set_attn_implementation("sdpa")
     with torch.inference_mode():
@@ -28,6 +28,6 @@ def test_the_head_starts_as_the_log_odds_of_two_words_as_the_next_token(family: 
 def test_words_that_say_nothing_are_refused() -> None:
     policy = tiny_policy("qwen3")
     with pytest.raises(ConfigError, match="does not know the word 'zzz'"):
-        scalar_from(policy, ("broken",), seed=0, answers=("rice", "zzz"))
+        scalar_from(policy, ("broken",), seed=0, start=("rice", "zzz"))
     with pytest.raises(ConfigError, match="'rice' and 'rice salt' begin with the same token"):
-        scalar_from(policy, ("broken",), seed=0, answers=("rice", "rice salt"))
+        scalar_from(policy, ("broken",), seed=0, start=("rice", "rice salt"))

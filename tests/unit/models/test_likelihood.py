@@ -230,7 +230,7 @@ def test_states_are_what_the_heads_read() -> None:
 
 def test_a_value_model_made_from_one_reads_states_alone() -> None:
     model = reading(policy_of("llama"))
-    value = scalar_from(model, ("value",), seed=0, zero=True)
+    value = scalar_from(model, ("value",), seed=0, start="zero")
     assert value.likelihood is None
     assert "palate_scores" not in value.module.config.to_dict()
     assert not value.values(BATCH).any()

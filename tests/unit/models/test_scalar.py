@@ -61,7 +61,7 @@ def test_heads_start_small_and_by_seed() -> None:
 
 
 def test_a_zero_head_values_everything_at_zero() -> None:
-    model = scalar_from(tiny_policy(), ("value",), seed=0, zero=True)
+    model = scalar_from(tiny_policy(), ("value",), seed=0, start="zero")
     assert model.values(BATCH).shape == (len(BATCH.targets), 1)
     assert not model.values(BATCH).any()
 
