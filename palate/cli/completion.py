@@ -12,7 +12,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from palate.cli import exchange_command, front_command, judge_fit_command, plan_command, rater_commands, reward_commands, run_commands
+from palate.cli import (
+    exchange_command,
+    front_command,
+    judge_fit_command,
+    peak_command,
+    plan_command,
+    rater_commands,
+    reward_commands,
+    run_commands,
+)
 from palate.cli.option_names import below, canonical, kinds_given, level_of
 from palate.cli.parser import COMMANDS, HELP_WORDS, Parser
 from palate.cli.settings_table import described
@@ -40,6 +49,7 @@ PARSERS: dict[str, Callable[[], Parser]] = {
     "swap": run_commands.swap_parser,
     "agreement": rater_commands.agreement_parser,
     "judge-fit": judge_fit_command.judge_fit_parser,
+    "peak": peak_command.peak_parser,
     "exchange": exchange_command.exchange_parser,
     "reference": run_commands.reference_parser,
 }

@@ -23,8 +23,9 @@ COMMANDS = {
     "judge-fit": "Measure a judge on people's judgments, and write its card.",
     "score": "Score completions with a reward model, by dimension.",
     "reward-check": "Say whether a reward model can be trusted, and what it scores.",
-    "front": "Trade dimensions off by stored scores, without asking a model again.",
-    "exchange": "Convert judgments between files of other tools and the database.",
+    "front": "Trade dimensions off by stored scores alone.",
+    "peak": "Say at which KL gold and held-out scores stop rising.",
+    "exchange": "Convert judgments from and to files of other tools.",
     "reference": "Write docs/reference.md: every stage and each of its settings.",
     "completion": "Print a script that completes commands in your shell.",
 }
@@ -35,7 +36,7 @@ GROUPS = {
         "world", "pretrain", "sft", "sample", "revise", "reward", "rules", "refresh", "direct", "online", "pair", "average", "rerank",
     ),
     "Judge": ("label", "collect", "collect_rules", "judge", "exchange"),
-    "Measure": ("score", "front", "reward-check", "evaluate", "regrade", "report", "agreement", "judge-fit"),
+    "Measure": ("score", "front", "reward-check", "evaluate", "regrade", "peak", "report", "agreement", "judge-fit"),
     "Look": ("runs", "inspect", "reference", "completion"),
 }  # fmt: skip
 """Headings of `palate --help`, and the commands and stages under each."""
