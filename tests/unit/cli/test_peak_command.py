@@ -102,7 +102,10 @@ def test_online_rerank_and_evaluate_runs_stand_side_by_side(capsys: pytest.Captu
         assert advice[run]["low"] <= peak**2 <= advice[run]["high"]
         assert advice[run]["kl_budget"] == pytest.approx(advice[run]["sqrt_kl"] ** 2)
         assert advice[run]["is_shown"]
-    assert (advice["ppo"]["label"], advice["evaluated models"]["label"]) in {(str(k), "e2") for k in (5, 6, 7)}
+    points = found["curves"][2]["points"]
+    assert advice["ppo"]["label"] == min(points, key=lambda one: abs(one["sqrt_kl"] - advice["ppo"]["sqrt_kl"]))["iteration"]
+    assert [one["se"] for one in points] == pytest.approx([0.01] * 40)
+    assert advice["evaluated models"]["label"] == "e2"
     assert [one["model"] for one in found["curves"][-1]["points"]] == ["e0", "e3", "e2", "e4", "e1"]
     assert found["curves"][-1]["points"][0]["se"] > 5 * math.sqrt(found["curves"][-1]["fit"]["errors"][0][0]) / 50
     (gap,) = found["held_out_beyond_gold"]
