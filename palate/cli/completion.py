@@ -19,6 +19,7 @@ from palate.cli import (
     gate_command,
     judge_fit_command,
     model_commands,
+    peak_command,
     plan_command,
     rater_commands,
     reward_commands,
@@ -55,6 +56,7 @@ PARSERS: dict[str, Callable[[], Parser]] = {
     "swap": run_commands.swap_parser,
     "agreement": rater_commands.agreement_parser,
     "judge-fit": judge_fit_command.judge_fit_parser,
+    "peak": peak_command.peak_parser,
     "exchange": exchange_command.exchange_parser,
     "reference": run_commands.reference_parser,
 }

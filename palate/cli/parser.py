@@ -23,12 +23,13 @@ COMMANDS = {
     "judge-fit": "Measure a judge on people's judgments, and write its card.",
     "score": "Score completions with a reward model, by dimension.",
     "reward-check": "Say whether a reward model can be trusted, and what it scores.",
-    "front": "Trade dimensions off by stored scores, without a model.",
+    "front": "Trade dimensions off by stored scores alone.",
+    "peak": "Say at which KL gold and held-out scores stop rising.",
     "gate": "Hold an evaluated model against limits, for continuous checks.",
     "card": "Write the card of a model from its run, for Hugging Face.",
     "trace": "Show the rewards, judgments and raters that led to a model.",
     "forget": "Withdraw a rater or a source, and retire what was made from it.",
-    "exchange": "Convert judgments between other tools' files and the database.",
+    "exchange": "Convert judgments from and to files of other tools.",
     "reference": "Write docs/reference.md: every stage and each of its settings.",
     "completion": "Print a script that completes commands in your shell.",
 }
@@ -39,7 +40,9 @@ GROUPS = {
         "world", "pretrain", "sft", "sample", "revise", "reward", "rules", "refresh", "direct", "online", "pair", "average", "rerank",
     ),
     "Judge": ("label", "collect", "collect_rules", "judge", "exchange"),
-    "Measure": ("score", "front", "reward-check", "evaluate", "compare", "regrade", "report", "gate", "card", "agreement", "judge-fit"),
+    "Measure": (
+        "score", "front", "reward-check", "evaluate", "compare", "regrade", "peak", "report", "gate", "card", "agreement", "judge-fit",
+    ),
     "Look": ("runs", "trace", "forget", "inspect", "reference", "completion"),
 }  # fmt: skip
 """Headings of `palate --help`, and the commands and stages under each."""

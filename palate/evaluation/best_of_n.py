@@ -47,7 +47,12 @@ def best_of_n_value(proxy: ArrayLike, value: ArrayLike, n: int) -> float:
 
 def best_of_n_curve(proxy: Sequence[ArrayLike], value: Sequence[ArrayLike], ns: Sequence[int]) -> dict[int, Estimate]:
     """For each n, the mean over prompts of `best_of_n_value` with the SE over prompts. One array (N,) per prompt."""
-    return {n: mean([best_of_n_value(p, v, n) for p, v in zip(proxy, value, strict=True)]) for n in ns}
+    return {n: mean(column) for n, column in zip(ns, best_of_n_table(proxy, value, ns).T, strict=True)}
+
+
+def best_of_n_table(proxy: Sequence[ArrayLike], value: Sequence[ArrayLike], ns: Sequence[int]) -> Floats:
+    """For each prompt and each n, `best_of_n_value` (prompts, ns). One array (N,) per prompt."""
+    return np.array([[best_of_n_value(p, v, n) for n in ns] for p, v in zip(proxy, value, strict=True)])
 
 
 def best_of_n_kl(n: int) -> float:

@@ -16,7 +16,7 @@ from palate.core import Completion, DataError, Prompt, Sampling, derive_seed
 from palate.data.formats import ColumnTypes, Recognised, completion_row, sample_row
 from palate.data.jsonl import write_rows
 from palate.distributed.ranks import from_writer
-from palate.evaluation.best_of_n import best_of_n_curve, best_of_n_kl
+from palate.evaluation.best_of_n import best_of_n_curve, best_of_n_kl, best_of_n_table
 from palate.models.precision import DType
 from palate.rewards.completion_scores import CompletionScorer, require_one_reward
 from palate.rewards.composition import RewardPart
@@ -68,7 +68,8 @@ class Rerank:
     def run(self, run: Run) -> None:
         """Write the best completion of each prompt to `samples.jsonl`, and the curve over n to the summary.
 
-        `demonstrations.jsonl` has those with an end token, for `sft` to learn from (best-of-n distillation).
+        `demonstrations.jsonl` has those with an end token, for `sft` to learn from (best-of-n distillation). `curve.jsonl` has the curve of
+        each prompt, whose errors go together.
         """
         sampler = self.sampler.open(model_at(self.model), self.dtype)
         scorer = CompletionScorer.load(run, self.reward, self.rewards, sampler.tokenizer, self.dtype)
@@ -88,6 +89,7 @@ class Rerank:
         write_rows(run.directory / "demonstrations.jsonl", finished)
         sizes = [n for n in SIZES if n <= self.n]
         curve: dict[str, list[float] | list[float | None]] = {"n": list(map(float, sizes)), "kl_at_most": [best_of_n_kl(n) for n in sizes]}
+        columns = {"score": best_of_n_table(list(scores), list(scores), sizes)}
         curve["score"] = [estimate.value for estimate in best_of_n_curve(list(scores), list(scores), sizes).values()]
         if self.gold is not None:
             gold = load_gold(self.gold)
@@ -101,6 +103,9 @@ class Rerank:
             )
             estimates = best_of_n_curve(list(scores), list(truth), sizes).values()
             curve |= {"gold": [estimate.value for estimate in estimates], "gold_se": [known(estimate.se) for estimate in estimates]}
+            columns["gold"] = best_of_n_table(list(scores), list(truth), sizes)
+        per_prompt = ({name: table[k].tolist() for name, table in columns.items()} for k in range(len(prompts)))
+        write_rows(run.directory / "curve.jsonl", [{"id": prompt.id, **row} for prompt, row in zip(prompts, per_prompt, strict=True)])
         run.summary({"prompts": len(prompts), "curve": curve, **caveats_of(self.rewards)})
 
     def _known(

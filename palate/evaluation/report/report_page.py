@@ -5,19 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from importlib import resources
 
+import numpy as np
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup, escape
 
 from palate.core import DataError
 from palate.evaluation.intervals import Estimate
-from palate.evaluation.overoptimisation import fit_gold
+from palate.evaluation.measured_curves import MeasuredCurve
+from palate.evaluation.peak_report import FittedCurve, verdict
 from palate.evaluation.report import comparison_text, dot_charts, line_charts, takeaways
 from palate.evaluation.report import formatting as wording
 from palate.evaluation.report.constitution_section import costs_takeaway, revision_dimensions, revisions_takeaway
 from palate.evaluation.report.dot_charts import FULL, HALF
 from palate.evaluation.report.headline import headline
 from palate.evaluation.report.model_colours import model_colours, run_colours
-from palate.evaluation.report.records import Eval, ExampleAnswer, Highlight, Training
+from palate.evaluation.report.records import Eval, ExampleAnswer, Highlight, Training, TrainingRun
 from palate.evaluation.report.report_data import ReportData
 from palate.evaluation.report.rule_section import rules_takeaway
 from palate.evaluation.report.source_section import has_source_chart, source_chart, sources_takeaway
@@ -139,17 +141,19 @@ def _gold_rows(report: ReportData) -> list[tuple[str, list[tuple[Estimate | None
     return rows
 
 
-def _fits(training: Training | None) -> list[tuple[str, float, float, float, tuple[float, float] | None]]:
-    """(run, alpha, beta, rms, peak) of Gao's form d(a - b log d) for every run with enough points."""
-    fits = []
-    for run in training.runs if training else ():
-        scored = [(p.sqrt_kl, p.gold) for p in run.points if p.gold is not None]
-        start = scored[0][1] if scored else 0.0
-        if len({d for d, _ in scored if d > 0}) < 3:
-            continue
-        fit = fit_gold([d for d, _ in scored], [gold - start for _, gold in scored], "rl")
-        fits.append((run.name, fit.alpha, fit.beta, fit.rms, fit.peak))
-    return fits
+def _fits(training: Training | None) -> list[tuple[FittedCurve, str]]:
+    """For every run whose gold can be fitted, the fit of Gao's form and where it stops rising, in a sentence."""
+    fits = [FittedCurve.of(curve, 0) for run in (training.runs if training else ()) if (curve := _gold_curve(run)) is not None]
+    return [(one, verdict(one)) for one in fits if one.fit is not None]
+
+
+def _gold_curve(run: TrainingRun) -> MeasuredCurve | None:
+    points = [(str(p.step), p.kl, p.gold, p.gold_se or 0.0) for p in run.points if p.gold is not None]
+    if not points:
+        return None
+    labels, kl, gold, se = zip(*points, strict=True)
+    covariance = np.diag(np.square(se)) if all(se) else None
+    return MeasuredCurve(run.name, "gold", "rl", "iteration", labels, np.array(kl), np.array(gold), covariance, None)
 
 
 def _examples(report: ReportData) -> list[tuple[str, str, str, list[tuple[ExampleAnswer, Markup]]]]:

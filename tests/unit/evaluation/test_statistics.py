@@ -124,25 +124,16 @@ def test_best_of_n_refuses_more_than_it_has(n: int) -> None:
 
 
 def test_over_optimisation_of_best_of_n() -> None:
-    fit = overoptimisation.fit_gold(D, R_BON, "best_of_n")
-    assert (fit.alpha, fit.beta, fit.rms) == pytest.approx((1.2, 0.3, 0.0), abs=1e-9)
-    assert fit.peak == pytest.approx((2.0, 1.2))
+    fit = overoptimisation.fit_form(D, [0.4 + gain for gain in R_BON], None, "best_of_n")
+    assert (fit.start, fit.alpha, fit.beta, fit.rms) == pytest.approx((0.4, 1.2, 0.3, 0.0), abs=1e-9)
+    assert (fit.peak, fit.gain(fit.peak)) == pytest.approx((2.0, 1.2))
 
 
 def test_over_optimisation_of_rl() -> None:
-    fit = overoptimisation.fit_gold([0.0, *D], [0.0, *R_RL], "rl")
-    assert (fit.alpha, fit.beta) == pytest.approx((1.2, 0.3), abs=1e-9)
-    assert fit.peak == pytest.approx((20.0855369232, 6.025661077))
-    assert fit.gold(D) == pytest.approx(R_RL)
-
-
-def test_a_curve_that_only_rises_has_no_peak() -> None:
-    assert overoptimisation.fit_gold([1.0, 2.0, 3.0], [1.0, 2.2, 3.5], "best_of_n").peak is None
-
-
-def test_the_fit_needs_two_distances() -> None:
-    with pytest.raises(DataError, match="two or more"):
-        overoptimisation.fit_gold([0.0, 1.0, 1.0], [0.0, 1.0, 1.1], "rl")
+    fit = overoptimisation.fit_form([0.0, *D], [0.0, *R_RL], None, "rl")
+    assert (fit.start, fit.alpha, fit.beta) == pytest.approx((0.0, 1.2, 0.3), abs=1e-9)
+    assert (fit.peak, fit.gain(fit.peak)) == pytest.approx((20.0855369232, 6.025661077))
+    assert fit.value(D) == pytest.approx(R_RL)
 
 
 def test_rater_noise_ceiling() -> None:

@@ -80,4 +80,9 @@ def test_the_best_of_each_prompts_own_completions_is_kept_and_what_was_cut_off_h
         curve = json.loads((run.directory / "summary.json").read_text())["curve"]
         assert curve["score"][-1] == pytest.approx(sum(map(max, first)) / len(first), abs=1e-4)
         assert curve["gold"][-1] == pytest.approx(sum(len(text.split()) for text in kept) / len(kept), abs=0.75)
+        per_prompt = [dict(row) for _, row in read_rows(run.directory / "curve.jsonl")]
+        assert [row["id"] for row in per_prompt] == [prompt.id for prompt in prompts]
+        for name in ("score", "gold"):
+            columns = zip(*(row[name] for row in per_prompt), strict=True)  # type: ignore[misc]
+            assert [sum(column) / len(prompts) for column in columns] == pytest.approx(curve[name])
         assert curve["gold"][0] == pytest.approx(sum(len(one.text.split()) for group in groups for one in group) / 36)

@@ -1,0 +1,125 @@
+"""Peaks of Gao's forms: coverage of their intervals, against Fieller's closed form, and every outcome and refusal."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from benchmarks.peaks import World, coverage
+from palate.core import DataError
+from palate.evaluation.measured_curves import MeasuredCurve
+from palate.evaluation.overoptimisation import Peak, chi_square_tail, difference_of_peaks, fit_form, peak_of, peak_sentence
+from palate.evaluation.peak_report import FittedCurve
+
+D = np.sqrt(np.linspace(0, 9, 20))
+RL, BEST_OF_N = (0.2, 0.13), (0.4, 0.15)
+
+
+def points(form: str, d: np.ndarray, error: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Values with noise, and their covariance."""
+    a, b = RL if form == "rl" else BEST_OF_N
+    gain = d * (a - b * np.log(np.where(d > 0, d, 1))) if form == "rl" else d * (a - b * d)
+    return 0.5 + gain + error * np.random.default_rng(seed).normal(size=d.size), np.eye(d.size) * error**2
+
+
+@pytest.mark.parametrize(
+    "world", [World("rl", peak=1.5), World("rl", peak=2.6), World("rl", peak=6.0), World("best_of_n", peak=1.2, reach=2.1)]
+)
+def test_intervals_cover_the_true_peak_of_noisy_runs(world: World) -> None:
+    result = coverage(world, draws=200, seed=1)
+    assert result.covered >= 0.915, result  # 0.95 less 2.3 standard errors of 200 draws
+    assert result.wrongly_shown <= 0.05, result
+
+
+def test_an_interval_is_fiellers() -> None:
+    fit = fit_form(D, *points("rl", D, 0.01), "rl")
+    (aa, ab), (_, bb) = fit.errors
+    square = 1.959964**2
+    terms = fit.beta**2 - square * bb, fit.alpha * fit.beta - square * ab, fit.alpha**2 - square * aa
+    half = math.sqrt(terms[1] ** 2 - terms[0] * terms[2])
+    ends = [math.exp((terms[1] + sign * half) / terms[0] - 1) for sign in (-1, 1)]
+    peak = peak_of(fit, seed=3, draws=200_000)
+    student = 1 if fit.scale <= 1 else 2.11 / 1.96
+    assert [math.log(peak.low / peak.d), math.log(peak.high / peak.d)] == pytest.approx(
+        [student * math.log(end / peak.d) for end in ends], rel=0.03
+    )
+
+
+def test_errors_that_points_share_count() -> None:
+    """A shift of all points moves no peak, so errors that all points share widen nothing."""
+    values, covariance = points("best_of_n", D, 0.02)
+    alone, shared = (fit_form(D, values, own, "best_of_n") for own in (covariance, covariance + 1.0))
+    assert shared.scale == pytest.approx(alone.scale, rel=1e-6)
+    assert np.array(shared.errors) == pytest.approx(np.array(alone.errors), rel=1e-6)
+
+
+def test_residuals_beyond_the_errors_widen_the_interval_and_are_named() -> None:
+    values, covariance = points("rl", D, 0.01)
+    bumpy = values + 0.05 * np.cos(4 * D)
+    good, bad = (
+        FittedCurve.of(MeasuredCurve("run", "gold", "rl", "iteration", ("",) * 20, D**2, y, covariance, None), 0) for y in (values, bumpy)
+    )
+    assert good.fit is not None
+    assert bad.fit is not None
+    assert good.warning == ""
+    assert "does not describe the points" in bad.warning
+    assert bad.fit.errors[1][1] == pytest.approx(bad.fit.scale / max(1, good.fit.scale) * good.fit.errors[1][1], rel=1e-6)
+
+
+def test_without_errors_the_residuals_give_them() -> None:
+    values, covariance = points("rl", D, 0.01)
+    known, unknown = fit_form(D, values, covariance, "rl"), fit_form(D, values, None, "rl")
+    assert math.isnan(unknown.scale)
+    assert unknown.describes
+    assert unknown.errors[0][0] == pytest.approx(known.errors[0][0] / max(1, known.scale) * known.scale, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("values", "outcome", "words"),
+    [
+        (0.5 + 0.3 * D - 0.1 * D**2, "peak", "stops rising at sqrt(KL) = 1.49 ["),
+        (0.5 - 0.3 * D, "peak", "falls from the start"),
+        (0.5 + 0.3 * D, "still_rising", "no peak inside the measured range: it still rises"),
+        (0.5 + 0.2 * D - 0.034 * D**2, "undecided", "does not exclude one"),
+    ],
+)
+def test_each_outcome_has_a_name(values: np.ndarray, outcome: str, words: str) -> None:
+    noise = 0.01 * np.random.default_rng(0).normal(size=D.size)
+    peak = peak_of(fit_form(D, values + noise, np.eye(20) * 1e-4, "best_of_n"), seed=0)
+    assert peak.outcome == outcome, peak
+    assert words in peak_sentence("gold", peak)
+    assert peak.stop == min(peak.d, peak.reach)
+
+
+def test_without_a_peak_the_lower_bound_is_said() -> None:
+    peak = Peak("still_rising", math.inf, 4.5, math.inf, 1.0, 3.0)
+    assert "beyond sqrt(KL) = 4.50" in peak_sentence("gold", peak)
+    assert "beyond" not in peak_sentence("gold", Peak("still_rising", math.inf, math.inf, math.inf, 1.0, 3.0))
+
+
+@pytest.mark.parametrize(
+    ("d", "values", "words"),
+    [
+        ([1.0], [1.0], "there is one point"),
+        ([0.0, 1.0, 2.0], [0.0, 1.0, 1.5], "3 different KLs, and a fit of 3 coefficients needs 4"),
+        ([1.0] * 6, [1.0, 2.0, 3.0, 1.0, 2.0, 3.0], "the KL is the same at all 6 points"),
+        ([0.0, 1.0, 2.0, 3.0], [0.5] * 4, "the measure is 0.5 at every point"),
+    ],
+)
+def test_what_cannot_be_fitted_is_one_sentence(d: list[float], values: list[float], words: str) -> None:
+    with pytest.raises(DataError) as error:
+        fit_form(d, values, None, "rl")
+    assert words in str(error.value)
+
+
+def test_a_distance_of_peaks_joins_both_intervals() -> None:
+    first, second = Peak("peak", 2.0, 1.7, 2.4, 1, 3), Peak("peak", 1.5, 1.1, 1.8, 1, 3)
+    assert difference_of_peaks(first, second) == pytest.approx((0.5, 0.5 - math.hypot(0.3, 0.3), 0.5 + math.hypot(0.4, 0.4)))
+    assert difference_of_peaks(first, Peak("undecided", math.inf, 1.0, math.inf, 1, 3)) is None
+
+
+@pytest.mark.parametrize(("square", "freedom", "chance"), [(27.587, 17, 0.05), (33.409, 17, 0.01), (3.841, 1, 0.05), (11.345, 3, 0.01)])
+def test_chi_square_tail_is_that_of_the_tables(square: float, freedom: int, chance: float) -> None:
+    assert chi_square_tail(square, freedom) == pytest.approx(chance, abs=3e-3)
