@@ -21,14 +21,22 @@ Figures = dict[str, Estimate]
 def published_figures(rows: Sequence[Row]) -> dict[str, dict[str, Any]]:
     """Return the figures of each published eval among the rows, and under `by` once more for each category or type."""
     found: dict[str, dict[str, Any]] = {}
-    for name, figures in BENCHMARKS.items():
-        own = [row for row in rows if row["fields"].get(BENCHMARK) == name]
-        if own:
-            found[name] = _written(figures(own))
-            groups = dict.fromkeys(str(row["fields"][GROUP]) for row in own if GROUP in row["fields"])
-            by = {group: _written(figures([row for row in own if row["fields"].get(GROUP) == group])) for group in groups}
-            found[name] |= {"by": by} if len(by) > 1 else {}
+    for name, estimates in estimates_of(rows).items():
+        own, figures = _of_benchmark(rows, name), BENCHMARKS[name]
+        found[name] = _written(estimates)
+        groups = dict.fromkeys(str(row["fields"][GROUP]) for row in own if GROUP in row["fields"])
+        by = {group: _written(figures([row for row in own if row["fields"].get(GROUP) == group])) for group in groups}
+        found[name] |= {"by": by} if len(by) > 1 else {}
     return found
+
+
+def estimates_of(rows: Sequence[Row]) -> dict[str, Figures]:
+    """Return the figures of each published eval among the rows."""
+    return {name: figures(own) for name, figures in BENCHMARKS.items() if (own := _of_benchmark(rows, name))}
+
+
+def _of_benchmark(rows: Sequence[Row], name: str) -> list[Row]:
+    return [row for row in rows if row.get("fields", {}).get(BENCHMARK) == name]
 
 
 def _written(figures: Figures) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from palate.core import DataError
 from palate.evaluation.report.constitution_records import ModelCost, RevisionRounds
+from palate.evaluation.report.published_records import PublishedFigureRow
 from palate.evaluation.report.records import (
     AuditRow,
     BestOfN,
@@ -52,6 +53,7 @@ class ReportData:
     evals: tuple[Eval, ...] = ()
     lengths: tuple[LengthRow, ...] = ()
     audit: tuple[AuditRow, ...] = ()
+    published: tuple[PublishedFigureRow, ...] = ()
     rules: tuple[RuleBreachRow, ...] = ()
     exploits: tuple[ExploitShare, ...] = ()
     best_of_n: BestOfN | None = None
@@ -101,6 +103,7 @@ class ReportData:
         yield from ((f"eval {item.key!r}", row.variant) for item in self.evals for row in item.results)
         yield from (("lengths", row.variant) for row in self.lengths)
         yield from (("bias audit", row.variant) for row in self.audit)
+        yield from (("published evals", key) for row in self.published for key in row.values)
         yield from (("rules", key) for row in self.rules for key in (*row.broken, *row.versus_reference))
         yield from (("exploits", row.variant) for row in self.exploits)
         yield from (("costs", row.variant) for row in self.costs)

@@ -15,8 +15,12 @@ from palate.data.published import read_evals
 from palate.evaluation.cluster_bootstrap import clustered, ratio
 from palate.evaluation.eval_answers import choice_answer, eval_row
 from palate.evaluation.evals import eval_means, final_number
+from palate.evaluation.evaluated_model import EvaluatedModel
 from palate.evaluation.option_likelihood import OptionScores, picked_options
 from palate.evaluation.published_figures import published_figures
+from palate.evaluation.published_sections import published_of
+from palate.evaluation.report import ReportData, Variant
+from palate.evaluation.report.report_page import render_page
 from palate.testing.synthetic_votes import shared_data
 
 
@@ -175,3 +179,18 @@ def test_what_cannot_be_known_has_no_interval() -> None:
         assert math.isnan(estimate.low)
     rows = [{"eval": "e", "grade": float(k % 2), "fields": {"cluster": str(k // 2)}} for k in range(20)]
     assert eval_means(rows)["e"] == {"mean": 0.5, "se": None, "low": None, "high": None, "n": 20}
+
+
+def test_the_report_shows_every_figure_with_its_aim_and_says_what_was_not_measured() -> None:
+    biased = made("bbq_ambiguous", 0, "neg", [-1, -5, -5])
+    models = [EvaluatedModel("one", "", [], [biased]), EvaluatedModel("two", "", [], [])]
+    rows = published_of(models)
+    assert [(row.eval, row.figure, row.aim) for row in rows] == [
+        ("BBQ", "accuracy ambiguous", "higher"), ("BBQ", "accuracy per token ambiguous", "higher"), ("BBQ", "bias ambiguous", "0"),
+    ]  # fmt: skip
+    assert [set(row.values) for row in rows] == [{"one"}] * 3
+    page = render_page(ReportData("t", "", (Variant("one", "one"), Variant("two", "two")), "one", published=rows))
+    section = page[page.index('<section id="published">') :].split("</section>")[0]
+    assert section.count("not measured") == 3
+    assert "1.000" in section
+    assert "nan" not in section.lower()
