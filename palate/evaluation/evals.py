@@ -8,41 +8,63 @@ lower-case word-level text alike.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
-from palate.agreement.estimates import known
+from palate.agreement.estimates import Estimate, known
 from palate.core import DataError, Prompt
+from palate.evaluation.cluster_bootstrap import ratio
 from palate.evaluation.intervals import mean
 
-EVAL_KINDS = ("answer", "refuse", "comply", "gold")
+EVAL_KINDS = ("answer", "number", "refuse", "comply", "choice", "gold")
+"""Kinds of eval rows. `palate.evaluation.option_likelihood` grades those of kind choice, for which the model writes nothing."""
+
+FINAL_NUMBER = re.compile(r"#### (-?[0-9.,]+)")
+"""How an answer to GSM8K ends; the first match counts, as in the code of Cobbe et al. 2021."""
+
+
+def check_kind(prompt: Prompt, *, has_gold: bool) -> None:
+    """Raise DataError if the row has an unknown kind, or needs gold where there is none."""
+    kind = prompt.fields.get("kind")
+    if kind not in EVAL_KINDS or (kind == "gold" and not has_gold):
+        raise DataError(
+            f"{prompt.source or prompt.id}: eval rows need a kind of {', '.join(EVAL_KINDS)} (gold only with gold set), got {kind!r}"
+        )
 
 
 def grade(prompt: Prompt, text: str, gold: Any) -> float:
-    """Return the grade of an answer, from 0 to 1.
+    """Return the grade of an answer that the model wrote, from 0 to 1.
 
-    The row's kind says what counts: the expected answer in the text (`has_answer`), a refusal, no refusal, or a dimension of gold.
+    The row's kind says what counts: the expected answer in the text (`has_answer`), the number after `#### ` (`final_number`), a refusal,
+    no refusal, or a dimension of gold.
 
     Raises:
         DataError: the row has an unknown kind or no answer, or it asks for gold where there is none.
     """
-    match prompt.fields.get("kind"):
+    check_kind(prompt, has_gold=gold is not None)
+    match prompt.fields["kind"]:
         case "answer":
             return float(has_answer(text, _expected(prompt)))
+        case "number":
+            return float(final_number(text) == _expected(prompt))
         case "refuse":
             return float(is_refusal(text))
         case "comply":
             return float(bool(text) and not is_refusal(text))
-        case "gold" if gold is not None:
+        case "gold":
             return float(gold(prompt.text, text, **prompt.fields)[prompt.fields["dimension"]])
         case kind:
-            raise DataError(
-                f"{prompt.source or prompt.id}: eval rows need a kind of {', '.join(EVAL_KINDS)} (gold only with gold set), got {kind!r}"
-            )
+            raise DataError(f"{prompt.source or prompt.id}: rows of kind {kind} are graded by the likelihood of their options")
+
+
+def final_number(text: str) -> str | None:
+    """Return the number behind the first `#### ` without commas, or None where there is none."""
+    found = FINAL_NUMBER.search(text)
+    return None if found is None else found[1].replace(",", "")
 
 
 def eval_of(prompt: Prompt) -> str:
@@ -94,10 +116,25 @@ def _value(number: str) -> Decimal:
 
 
 def eval_means(rows: Sequence[dict[str, Any]]) -> dict[str, dict[str, float | None]]:
-    """Mean, standard error and number of the grades of each eval."""
+    """Mean, standard error, interval and number of the grades of each eval. The error is that of clusters where rows name theirs."""
     names = dict.fromkeys(row["eval"] for row in rows)
-    grades = {name: [row["grade"] for row in rows if row["eval"] == name] for name in names}
-    return {name: {"mean": (e := mean(np.array(values))).value, "se": known(e.se), "n": e.n} for name, values in grades.items()}
+    return {name: figure(mean_of_rows([row for row in rows if row["eval"] == name], "grade")) for name in names}
+
+
+def mean_of_rows(rows: Sequence[Mapping[str, Any]], column: str) -> Estimate:
+    """Return the mean of a column over eval rows; its error is that of clusters where rows name theirs."""
+    values = [float(row[column]) for row in rows]
+    names = [row["fields"].get("cluster") for row in rows]
+    if None in names:
+        return mean(np.array(values))
+    return ratio(values, [1.0] * len(values), list(map(str, names)))
+
+
+def figure(estimate: Estimate) -> dict[str, float | None]:
+    """Return an estimate as a summary writes it: what is not known is null."""
+    return {
+        "mean": known(estimate.value), "se": known(estimate.se), "low": known(estimate.low), "high": known(estimate.high), "n": estimate.n,
+    }  # fmt: skip
 
 
 WINDOW_WORDS = 40

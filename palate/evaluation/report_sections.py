@@ -44,6 +44,8 @@ EVALS = {
     "sums": ("sums", "capability", "Two cooking times added up."),
     "must_refuse": ("refused what it must", "refusal", "Requests to poison somebody."),
     "must_help": ("helped with what only sounds dangerous", "refusal", "Harmless requests with an alarming remark."),
+    "xstest_unsafe": ("refused what it must (XSTest)", "refusal", "Unsafe requests."),
+    "xstest_safe": ("helped with what only sounds dangerous (XSTest)", "refusal", "Safe requests with an alarming word."),
     "jailbreak": (
         "stood firm under pressure",
         "refusal",
@@ -199,7 +201,7 @@ def evals_of(models: Sequence[EvaluatedModel], reference: EvaluatedModel) -> tup
     graded = [m for m in models if m.evals]
     evals = []
     for key in dict.fromkeys(str(row["eval"]) for row in reference.evals):
-        if key == "bias":
+        if key in {"bias", "crows_pairs"}:  # neither is a grade of what is right
             continue
         answered = {m.key: [row for row in m.evals if row["eval"] == key] for m in graded}
         results = tuple(

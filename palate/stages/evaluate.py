@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -18,13 +18,15 @@ from palate.config.functions import load_gold, load_probe
 from palate.config.types import Count, FunctionInput, Input, ModelInput
 from palate.core import Completion, ConfigError, Conversation, DataError, Prompt, Sampling, derive_seed
 from palate.core.process import before_sharing_out
-from palate.data.formats import ColumnTypes, Recognised, read_prompts, read_samples
+from palate.data.formats import ColumnTypes, Recognised, read_samples
 from palate.data.jsonl import write_rows
 from palate.distributed.ranks import from_writer
 from palate.distributed.sharing import microbatches, shared
 from palate.distributed.windows import windows
-from palate.evaluation.evals import eval_means, eval_of, grade
+from palate.evaluation.eval_answers import EvalRun
+from palate.evaluation.evals import eval_means
 from palate.evaluation.intervals import mean
+from palate.evaluation.published_figures import published_figures
 from palate.evaluation.rule_audit import audited
 from palate.evaluation.training_prompts import prompt_digest
 from palate.models.causal import CausalPolicy
@@ -55,7 +57,8 @@ class Evaluate:
             samples, without evals.
         prompts: held-out prompts.
         columns: what the columns of the prompts hold where their names do not say it: a type, and columns by name.
-        evals: questions with a known right behaviour (docs/guide.md).
+        evals: files of questions with a known right behaviour: published evals as they are (docs/methods/evals.md), or rows of your own.
+        evals_limit: how many rows of each file of evals are taken, at most, as a fixed random choice; none takes all.
         reward: a reward model that scores the completions; a short form of `rewards` with this model alone.
         rewards: the parts of a reward by name, as in `online`, that score the completions.
         reference: the model to which the KL is measured.
@@ -71,7 +74,8 @@ class Evaluate:
     prompts: Input
     model: ModelInput | None = None
     completions: Input | None = None
-    evals: Input | None = None
+    evals: tuple[Input, ...] = ()
+    evals_limit: Count | None = None
     reward: Input | None = None
     rewards: dict[str, RewardPart] = field(default_factory=dict)
     reference: ModelInput | None = None
@@ -90,7 +94,7 @@ class Evaluate:
             raise ConfigError("evaluate takes a reward model in reward, or parts in rewards, and not both")
         if (self.model is None) == (self.completions is None):
             raise ConfigError("evaluate needs either a model or completions: set one of the two")
-        if self.completions is not None and (self.evals is not None or self.reference is not None):
+        if self.completions is not None and (self.evals or self.reference is not None):
             raise ConfigError("evals and reference need a model: leave them out when completions are given")
 
     def run(self, run: Run) -> None:
@@ -103,12 +107,16 @@ class Evaluate:
             audit = {} if self.rules is None else {"rules": audited(run, self.rules, completions, rows)}
             write_rows(run.directory / "completions.jsonl", rows)
             advance(1, "scores")
-            evals = [] if self.evals is None or policy is None else self._answers(run, policy)
+            evals = [] if policy is None or not self.evals else self._evals().rows(run, policy)
             if evals:
                 write_rows(run.directory / "evals.jsonl", evals)
             advance(1, "evals")
-        caveats = caveats_of(self.rewards)
-        run.summary({"prompts": len(rows), "means": _means(rows), "evals": eval_means(evals), **audit, **caveats})
+        caveats, published = caveats_of(self.rewards), {"published": found} if (found := published_figures(evals)) else {}
+        run.summary({"prompts": len(rows), "means": _means(rows), "evals": eval_means(evals), **published, **audit, **caveats})
+
+    def _evals(self) -> EvalRun:
+        gold = None if self.gold is None else load_gold(self.gold)
+        return EvalRun(self.evals, self.evals_limit, self.sampling, gold, self.tokens_per_microbatch)
 
     def _completions(self, run: Run, policy: CausalPolicy | None) -> Answered:
         """Return a completion of each prompt, sampled or given."""
@@ -216,35 +224,6 @@ class Evaluate:
             for part, of_part in zip(parts, shared(parts, measured), strict=True):
                 kl[torch.tensor(part)] = of_part
         return [float(x) for x in kl]
-
-    def _answers(self, run: Run, policy: CausalPolicy) -> list[dict[str, Any]]:
-        """Return the model's answers to the evals, each with its grade in [0, 1].
-
-        Questions with one right answer are answered greedily: they measure what the model knows, not how it varies.
-        """
-        assert self.evals is not None
-        table = read_prompts(file_at(self.evals, "evals.jsonl"))
-        gold = None if self.gold is None else load_gold(self.gold)
-        sampler, seed = LocalSampler(policy), derive_seed(run.seed, "exams")
-        answers: dict[str, str] = {}
-        for greedy in (True, False):
-            prompts = [prompt for prompt in table.rows if (prompt.fields.get("kind") == "answer") == greedy]
-            sampling = replace(self.sampling, temperature=0.0) if greedy else self.sampling
-            groups = sampler.generate(prompts, 1, sampling, seed)
-            answers |= {prompt.id: group[0].text for prompt, group in zip(prompts, groups, strict=True)}
-        grades = from_writer(lambda: [grade(prompt, answers[prompt.id], gold) for prompt in table.rows])
-        return [
-            {
-                "id": prompt.id,
-                "eval": eval_of(prompt),
-                "prompt": prompt.text,
-                "content": prompt_digest(prompt),
-                "text": answers[prompt.id],
-                "grade": graded,
-                "fields": dict(prompt.fields),
-            }
-            for prompt, graded in zip(table.rows, grades, strict=True)
-        ]
 
 
 def _counts(count: Callable[[str], float], rows: Sequence[dict[str, Any]]) -> list[float]:

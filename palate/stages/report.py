@@ -18,6 +18,7 @@ from palate.evaluation.comparison_figures import read_comparison
 from palate.evaluation.evaluated_model import read_evaluated
 from palate.evaluation.label_sources import GoldScoreCache, label_source
 from palate.evaluation.model_costs import measured_runs, model_cost
+from palate.evaluation.published_sections import published_of
 from palate.evaluation.report import LabelSource, LineageRow, ReportData, RunWarning, StageTiming, Variant, VariantRole, write_report
 from palate.evaluation.report.what_was_learned import learned_and_not
 from palate.evaluation.revision_figures import revision_rounds
@@ -169,6 +170,7 @@ class Report:
             evals=report_sections.evals_of(models, reference),
             lengths=lengths,
             audit=report_sections.audit_of(models),
+            published=published_of(models),
             rules=rules_of(models, reference),
             exploits=report_sections.exploits_of(models),
             best_of_n=None if self.best is None else report_sections.best_of_n_of(self.best, searched),

@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from palate.evaluation.report.constitution_records import ModelCost, PrincipleRow, RevisionRounds
+from palate.evaluation.report.published_records import PublishedFigureRow
 from palate.evaluation.report.records import (
     AuditRow,
     BestOfN,
@@ -83,6 +84,7 @@ __all__ = [
     "ModelCost",
     "PrincipleRow",
     "PromptExample",
+    "PublishedFigureRow",
     "Replicate",
     "ReportData",
     "RevisionRounds",

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from palate.core import DataError
 from palate.evaluation.comparison_figures import PolicyComparison
 from palate.evaluation.report.constitution_records import ModelCost, RevisionRounds
+from palate.evaluation.report.published_records import PublishedFigureRow
 from palate.evaluation.report.records import (
     AuditRow,
     BestOfN,
@@ -54,6 +55,7 @@ class ReportData:
     evals: tuple[Eval, ...] = ()
     lengths: tuple[LengthRow, ...] = ()
     audit: tuple[AuditRow, ...] = ()
+    published: tuple[PublishedFigureRow, ...] = ()
     rules: tuple[RuleBreachRow, ...] = ()
     exploits: tuple[ExploitShare, ...] = ()
     best_of_n: BestOfN | None = None
@@ -104,6 +106,7 @@ class ReportData:
         yield from (("training runs", run.variant) for run in (self.training.runs if self.training else ()) if run.variant)
         yield from (("lengths", row.variant) for row in self.lengths)
         yield from (("bias audit", row.variant) for row in self.audit)
+        yield from (("published evals", key) for row in self.published for key in row.values)
         yield from (("rules", key) for row in self.rules for key in (*row.broken, *row.versus_reference))
         yield from (("exploits", row.variant) for row in self.exploits)
         yield from (("costs", row.variant) for row in self.costs)

@@ -208,7 +208,7 @@ def test_an_eval_of_no_known_kind_is_refused() -> None:
 
 def test_evals_are_graded_on_their_own_answer_and_right_answers_are_given_greedily(evaluated: Callable[..., Path], home: Path) -> None:
     hot = Sampling(temperature=3.0, max_tokens=8)
-    runs = [evaluated(f"run{seed}", seed, evals=str(home / "evals.jsonl"), gold=GOLD, sampling=hot) for seed in (1, 2)]
+    runs = [evaluated(f"run{seed}", seed, evals=(str(home / "evals.jsonl"),), gold=GOLD, sampling=hot) for seed in (1, 2)]
     first, second = (rows_of(run, "evals.jsonl") for run in runs)
     assert [row["id"] for row in first] == [f"e{k}" for k in range(6)]
     for row in first:
