@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Hashable, Sequence
-from statistics import NormalDist
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from palate.agreement.estimates import Z95, Estimate
+from palate.agreement.estimates import Estimate, expanded_percentiles
 from palate.core import derive_seed
 
 Floats = NDArray[np.float64]
@@ -41,20 +41,9 @@ def clustered(columns: ArrayLike, clusters: Sequence[Hashable], statistic: Calla
     finite = draws[np.isfinite(draws)]
     if len(sums) < 2 or len(finite) < _LEAST_FINITE * RESAMPLES or np.ptp(finite) <= 1e-12 * max(1.0, abs(value)):
         return Estimate(value, math.nan, math.nan, math.nan, len(rows))
-    tail = _tail(len(sums) - 1)
-    low, high = np.quantile(finite, [tail, 1 - tail])
-    return Estimate(value, float(finite.std(ddof=1)), float(low), float(high), len(rows))
+    return replace(expanded_percentiles(value, finite, len(sums)), n=len(rows))
 
 
 def ratio(above: ArrayLike, below: ArrayLike, clusters: Sequence[Hashable]) -> Estimate:
     """Return sum(above) / sum(below) with its interval over clusters. `above` and `below` are (n,)."""
     return clustered(np.column_stack([above, below]), clusters, lambda sums: sums[..., 0] / sums[..., 1])
-
-
-def _tail(freedom: int) -> float:
-    """Return the level of the lower end. It is below 2.5 % for few clusters, as Student's t is wider than the normal distribution.
-
-    Its quantile is the expansion of Fisher and Cornish 1960 to second order.
-    """
-    student = Z95 + (Z95**3 + Z95) / (4 * freedom) + (5 * Z95**5 + 16 * Z95**3 + 3 * Z95) / (96 * freedom**2)
-    return NormalDist().cdf(-student * math.sqrt((freedom + 1) / freedom))
