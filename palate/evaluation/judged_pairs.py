@@ -119,10 +119,14 @@ class _Read:
 
 @dataclass
 class Questions:
-    """The questions of one file or several. Those with the same conversation and candidates are one."""
+    """The questions of one file or several. Those with the same conversation and candidates are one.
+
+    With `parts_policies` they are apart where other policies wrote the same texts, for figures that credit a policy.
+    """
 
     items: dict[Hashable, ExchangeItem] = field(default_factory=dict)
     has_texts: bool = True
+    parts_policies: bool = False
 
     def take(self, exchange: Exchange) -> _Read:
         """Add the questions of a file and return its judgments. Hidden tests do not count."""
@@ -132,8 +136,11 @@ class Questions:
             key, sides = _question(item)
             self.has_texts = self.has_texts and not isinstance(key, str)
             first = self.items.setdefault(key, replace(item, id=str(len(self.items))))
-            ours = _question(first)[1]
-            numbers = tuple(range(len(ours))) if ours == sides else tuple(map(ours.index, sides))
+            numbers = _numbers(first, sides)
+            while self.parts_policies and not _same_writers(first, item, numbers):
+                key = (key, "by other policies")
+                first = self.items.setdefault(key, replace(item, id=str(len(self.items))))
+                numbers = _numbers(first, sides)
             places[item.id] = first.id, numbers
             writers = {number: item.candidates[place].policy for place, number in enumerate(numbers)}
             candidates = (replace(side, policy=side.policy or writers.get(k, "")) for k, side in enumerate(first.candidates))
@@ -166,6 +173,8 @@ class Questions:
             key, contents = _question(item)
             if not isinstance(key, tuple):
                 continue  # without texts nobody knows which pairs are the same
+            if self.parts_policies:
+                contents = [f"{side.policy}\0{content}" for side, content in zip(item.candidates, contents, strict=True)]
             for i, j in itertools.combinations(range(len(contents)), 2):
                 place = item.id, i, j
                 own, first = counted.setdefault((key[0], tuple(sorted((contents[i], contents[j])))), (place, contents[i]))
@@ -205,6 +214,18 @@ def _question(item: ExchangeItem) -> tuple[Hashable, list[str]]:
         return (tuple(turn.text.strip() for turn in item.conversation), tuple(sorted(contents))), contents
     policies = [candidate.policy for candidate in item.candidates]
     return item.id, policies if len(set(policies)) == len(policies) else [str(k) for k in range(len(policies))]
+
+
+def _numbers(first: ExchangeItem, sides: list[str]) -> tuple[int, ...]:
+    """Return the number that each side of the same question has in its first item."""
+    ours = _question(first)[1]
+    return tuple(range(len(ours))) if ours == sides else tuple(map(ours.index, sides))
+
+
+def _same_writers(first: ExchangeItem, item: ExchangeItem, numbers: tuple[int, ...]) -> bool:
+    """Return whether the same policies wrote both items' candidates, as far as both name them."""
+    writers = [(first.candidates[number].policy, side.policy) for number, side in zip(numbers, item.candidates, strict=True)]
+    return all(one == other for one, other in writers if one and other)
 
 
 def _prompt(item: ExchangeItem) -> str:

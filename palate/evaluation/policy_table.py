@@ -31,7 +31,7 @@ def policy_figures(
     """
     if not any(side.policy for item in exchange.items for side in item.candidates):
         return (), ()
-    questions = Questions()
+    questions = Questions(parts_policies=True)
     read = questions.take(exchange)
     kept = [one for one in read.judgments if dimension in (None, one.dimension)]
     is_model = {rater: kind in {"model", "rule"} for rater, kind in read.kinds.items()}

@@ -64,7 +64,7 @@ def fitting(run: Run, prompts: Sequence[Prompt], reader: PromptReader, max_token
     )
     if not fitting_prompts:
         raise DataError(
-            f"all {len(readable)} prompts are longer than {room} tokens: the model takes {reader.max_tokens}, and completions need the "
-            "rest. Lower sampling.max_tokens or use shorter prompts"
+            f"all {len(readable)} prompts are longer than {room} tokens, from {readable[0][0].source or readable[0][0].id} on: the model "
+            f"takes {reader.max_tokens}, and completions need the rest. Lower sampling.max_tokens or use shorter prompts"
         )
     return fitting_prompts

@@ -131,3 +131,20 @@ def test_too_many_policies_are_not_ranked(count: int) -> None:
     )
     strengths, _ = policy_figures(replace(whole, items=named), None, np.random.default_rng(0))
     assert len(strengths) == (40 if count == 40 else 0)
+
+
+def test_equal_texts_of_other_policies_credit_those_who_wrote_them() -> None:
+    items, votes = [], []
+    for k in range(40):
+        asked = (Message("user", f"question {k}"),)
+        for name, writers in (("a", ("good", "base")), ("b", ("base", "bad"))):  # all of them write the same two texts
+            candidates = tuple(Candidate(text, policy=writer) for text, writer in zip(("yes", "no"), writers, strict=True))
+            items.append(ExchangeItem(f"{name}{k}", asked, candidates if k % 2 else candidates[::-1]))
+            first_is_best = bool(k % 2) == (k % 10 > 0)
+            votes.append(Vote(Judgment(f"{name}{k}", "ann", ((0,), (1,)) if first_is_best else ((1,), (0,)), "overall", (0, 1))))
+    strengths, rates = policy_figures(Exchange(tuple(items), tuple(votes), (RaterInfo("ann", "person"),)), None, np.random.default_rng(0))
+    assert [one.policy for one in strengths] == ["good", "base", "bad"]
+    assert {(one.policy, one.other): (one.votes, one.rate.value) for one in rates} == {
+        ("good", "base"): (40, 0.9),
+        ("base", "bad"): (40, 0.9),
+    }
