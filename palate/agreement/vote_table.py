@@ -256,7 +256,12 @@ class VoteTable:
 
     @property
     def saw_all_orders(self) -> bool:
-        """Whether every rater of every item saw each of both sides first equally often, so that a habit for a place cancels."""
+        """Whether every rater of every item saw each of both sides first equally often, so that a habit for a place cancels.
+
+        It does so where a rater's answers are averaged. Of a person who answers again the last answer counts, and nothing cancels.
+        """
+        if self.last is None:
+            return False
         every = self.with_earlier()
         cell = every.votes.item * max(len(every.votes.raters), 1) + every.votes.rater
         return bool(cell.size and (every.shown >= 0).all() and not np.bincount(cell, 1 - 2 * every.shown).any())

@@ -159,7 +159,7 @@ def test_answers_that_were_given_again_are_counted_and_compared() -> None:
         assert (report.repeats.earlier, report.repeats.same.value, report.repeats.turned.value) == (80, same, same)
     assert flipping.side.share.value == 1.0
     assert any("another answer in 100% of the cases" in line for line in advice(flipping))
-    assert not any("lean to what is shown first" in line for line in advice(flipping))  # whoever sees both orders cannot be swayed
+    assert any("lean to what is shown first" in line for line in advice(flipping))
     assert steady.side.share.value == 0.5
     assert analyse(VoteTable.of_judgments(both_orders(flips=True)[::2]), rng()).repeats is None
 

@@ -9,11 +9,10 @@ import pytest
 
 from palate.core import Message, Prompt
 from palate.data.jsonl import read_rows, write_rows
-from palate.evaluation.evals import is_refusal
+from palate.evaluation.evals import grade, is_refusal
 from palate.kitchen import Kitchen, judge
 from palate.kitchen.guests import read_request, write_request
 from palate.kitchen.larder import INGREDIENTS, REFUSAL
-from palate.stages.evaluate import grade
 
 SIZES = Kitchen(texts=1500, demonstrations=300, prompts=200, held_out=60, evals=40)
 SUM = re.compile(r"the (\w+) for (\d+) minutes and the (\w+) for (\d+) minutes , how long in all \?")

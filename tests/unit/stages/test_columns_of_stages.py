@@ -24,7 +24,7 @@ DEMONSTRATIONS = Recognised(prompt="ask", completion="reply", text="")
 PAIRS = Recognised(prompt="ask", chosen="good", rejected="bad")
 TEXTS = Recognised(text="body")
 PROMPTS = Recognised(prompt="ask")
-READING = ("pretrain", "sft", "sample", "reward", "refresh", "direct", "online", "rerank", "evaluate", "revise")
+READING = ("pretrain", "sft", "sample", "reward", "refresh", "direct", "online", "rerank", "evaluate", "compare", "revise")
 
 
 @pytest.fixture(scope="module")

@@ -55,10 +55,10 @@ def test_a_policy_learns_from_wins_and_the_figure_that_rises_is_the_one_against_
     record = json.loads((run.directory / "run.json").read_text())
     record["config"] = {"prompts_per_iteration": 8, "samples_per_prompt": 4}
     (run.directory / "run.json").write_text(json.dumps(record))
-    (shown,) = training_of({"online": str(run.directory)}, "online", None).runs
+    (shown,) = training_of({"online": str(run.directory)}, "online", None, {}).runs
     assert [point.proxy for point in shown.points] == [row["win_rate/mean"] for row in rows]
     assert all(point.reward is None for point in shown.points)
-    assert training_of({"online": str(run.directory)}, "online", None).proxy_name == "win rate over the start\u2019s answers"
+    assert training_of({"online": str(run.directory)}, "online", None, {}).proxy_name == "win rate over the start\u2019s answers"
     assert json.loads((run.directory / "summary.json").read_text())["uncalibrated"] == ["wins"]
 
 
