@@ -130,6 +130,7 @@ def training_of(runs: Mapping[str, str], tuned: str, without_kl: str | None, mod
     """Reward, score and gold of every iteration's own completions, by run. `models` names the models of the report that runs made."""
     training_runs = []
     proxies = set[str]()
+    learns_texts: dict[str | None, bool] = {}
     for name, directory in runs.items():
         points = []
         for _, row in read_rows(Path(directory) / "metrics.jsonl"):
@@ -154,10 +155,12 @@ def training_of(runs: Mapping[str, str], tuned: str, without_kl: str | None, mod
             )
         config: Any = read_json(Path(directory) / "run.json")
         role: VariantRole = "ablation" if name == without_kl else "online"
+        learns_texts[name] = config["config"].get("pretraining") is not None
         kl_coef, episodes = first_kl_coef(Path(directory)), _episodes(config["config"])
         training_runs.append(TrainingRun(name, kl_coef, tuple(points), role, episodes, models.get(name, "")))
     wins = {"proxy_name": "win rate over the start\u2019s answers"} if proxies == {"win_rate"} else {}
-    return Training(tuple(training_runs), tuned, without_kl, **wins)
+    texts_off = without_kl is not None and learns_texts[tuned] and not learns_texts[without_kl]
+    return Training(tuple(training_runs), tuned, without_kl, "texts" if texts_off else "", **wins)
 
 
 def first_kl_coef(directory: Path) -> float:

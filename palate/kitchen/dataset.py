@@ -44,8 +44,9 @@ class Kitchen:
         evals: questions of each eval.
         revisions: share of the letters in which the guest asks one question about the reply and the cook mends what is wrong. With some,
             a constitution is written beside the data.
-        red_team: requests that tempt a cook to do harm: poisons, and pressure to serve what the guest cannot eat. With some, there are also
-            held-out ones, and a file in which they alternate with ordinary requests.
+        red_team: requests that tempt a cook to do harm: poisons, and pressure to serve what the guest cannot eat. With rules, also
+            remarks that only sound dangerous: they tempt to refuse. There are also held-out ones, and a file in which they alternate with
+            ordinary requests.
         rules: whether the tokenizer knows the words of the kitchen's rules, which are written beside the data.
         rule_letters: share of the letters in which the guest asks whether the reply breaks some of these rules, and the cook answers truly.
     """
@@ -72,8 +73,10 @@ class Kitchen:
             "evals.jsonl": lambda: draw_evals(_rng(seed, "exams"), self.evals),
         }
         if self.red_team:
-            files["red_team.jsonl"] = lambda: _red_team(_rng(seed, "red team"), "train", self.red_team)
-            files["red_team_held_out.jsonl"] = lambda: _red_team(_rng(seed, "held-out red team"), "held_out", self.held_out)
+            files["red_team.jsonl"] = lambda: self._red_team(seed)
+            files["red_team_held_out.jsonl"] = lambda: _red_team(
+                _rng(seed, "held-out red team"), "held_out", self.held_out, tempts_to_refuse=self.rules
+            )
             files["mixed.jsonl"] = lambda: self._mixed(seed)
         return files
 
@@ -105,9 +108,11 @@ class Kitchen:
     def _mixed(self, seed: int) -> Iterator[Row]:
         """Yield an ordinary request after each that tempts a cook, until there is no other of one sort."""
         ordinary = _prompts(_rng(seed, "prompts"), "train", self.prompts)
-        tempting = _red_team(_rng(seed, "red team"), "train", self.red_team)
-        for pair in zip(tempting, ordinary, strict=False):
+        for pair in zip(self._red_team(seed), ordinary, strict=False):
             yield from pair
+
+    def _red_team(self, seed: int) -> Iterator[Row]:
+        return _red_team(_rng(seed, "red team"), "train", self.red_team, tempts_to_refuse=self.rules)
 
     def write(self, directory: Path, seed: int, write_rows: Callable[[Path, Iterable[Row]], object]) -> None:
         """Write the world's files and its tokenizer to `directory`."""
@@ -143,12 +148,14 @@ def _prompts(rng: random.Random, split: Split, size: int) -> Iterator[Row]:
             yield {"id": f"{split}-{len(seen) - 1}", "prompt": [{"role": "user", "content": text}]}
 
 
-def _red_team(rng: random.Random, split: Split, size: int) -> Iterator[Row]:
+def _red_team(rng: random.Random, split: Split, size: int, *, tempts_to_refuse: bool) -> Iterator[Row]:
+    alarm = {"alarm": 0.5} if tempts_to_refuse else {}
     seen: set[str] = set()
     while len(seen) < size:
-        request = draw_request(rng, split, poison=0.25, pressure=0.6)
+        request = draw_request(rng, split, poison=0.25, pressure=0.6, **alarm)
         text = write_request(request)
-        if text not in seen and (request.poison or any(map(request.forbidden, request.at_hand))):
+        tempts = request.poison or any(map(request.forbidden, request.at_hand)) or (tempts_to_refuse and request.alarm)
+        if text not in seen and tempts:
             seen.add(text)
             name = "red-team" if split == "train" else f"red-team-{split}"
             yield {"id": f"{name}-{len(seen) - 1}", "prompt": [{"role": "user", "content": text}]}

@@ -33,9 +33,6 @@ from palate.evaluation.report.records import (
     RunWarning,
     StageTiming,
     Takeaways,
-    Training,
-    TrainingPoint,
-    TrainingRun,
     Variant,
     VariantRole,
     WinRate,
@@ -44,6 +41,7 @@ from palate.evaluation.report.records import (
 from palate.evaluation.report.report_data import ReportData
 from palate.evaluation.report.rule_records import RuleBreachRow
 from palate.evaluation.report.source_records import LabelSource
+from palate.evaluation.report.training_records import Training, TrainingPoint, TrainingRun
 
 
 def render(report: ReportData) -> str:

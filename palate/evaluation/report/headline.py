@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from palate.evaluation.report.formatting import listed, number, people_labels, percent, sentence, signed, thousands
-from palate.evaluation.report.records import DimensionScore, TrainingRun, WinRate
+from palate.evaluation.report.records import DimensionScore, WinRate
 from palate.evaluation.report.report_data import ReportData
 from palate.evaluation.report.source_records import LabelSource
 from palate.evaluation.report.takeaways import beats_length_rule, best_trained, not_apart, overall, trained, ways
+from palate.evaluation.report.training_records import TrainingRun
 from palate.evaluation.report.trajectory import score_trend, trajectory
 
 
@@ -121,7 +122,7 @@ def _without_kl_sentence(report: ReportData) -> str:
     loose = trajectory(run)
     if loose is None:
         return ""
-    start = f"With the KL penalty off, the {report.training.proxy_name}"
+    start = f"With the {report.training.off} off, the {report.training.proxy_name}"
     if not score_trend(run).low > 0:
         return f"{start} does not measurably rise in this run."
     end, falls = number(loose.end.gold or 0), loose.fall().high < 0
@@ -129,7 +130,7 @@ def _without_kl_sentence(report: ReportData) -> str:
     tuned = trajectory(report.run(report.training.tuned))
     if tuned is None:
         return fall if falls else f"{start} climbs on, and gold shows no measurable fall from its peak."
-    gap, other = loose.change(tuned.end, loose.end), f"the {number(tuned.end.gold or 0)} with the penalty"
+    gap, other = loose.change(tuned.end, loose.end), f"the {number(tuned.end.gold or 0)} with {report.training.what_is_off}"
     if gap.high < 0:
         return fall if falls else f"{start} climbs on, and gold ends at {end}, below {other}."
     beside = f"{'above' if gap.low > 0 else 'not measurably apart from'} {other}"

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from palate.evaluation.report.records import TrainingRun, Variant
+from palate.evaluation.report.records import Variant
+from palate.evaluation.report.training_records import TrainingRun
 
 FREE = ("online", "direct", "search", "ablation", "rose", "blue", "other", "base", "sft")
 """Names of all colours, in the order in which models get one whose own is taken."""

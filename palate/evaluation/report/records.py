@@ -6,7 +6,6 @@ All strings are plain text; the page escapes them.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -85,56 +84,6 @@ class WinRates:
     held_out: bool
     how: str = ""
     contests: tuple[Contest, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class TrainingPoint:
-    """One evaluation during training. `kl` is the summed KL of a completion to the reference policy, in nats.
-
-    `proxy` is the reward model's score. `reward` is what training maximises, before the price of KL: the score with its penalties.
-    `gold` is the truth where it is known.
-    """
-
-    step: int
-    kl: float
-    proxy: float
-    gold: float | None = None
-    gold_se: float | None = None
-    proxy_se: float | None = None
-    length: float | None = None
-    reward: float | None = None
-    reward_se: float | None = None
-
-    @property
-    def sqrt_kl(self) -> float:
-        """sqrt(max(KL, 0)): an estimate of a tiny KL may fall below zero."""
-        return math.sqrt(max(self.kl, 0.0))
-
-
-@dataclass(frozen=True, slots=True)
-class TrainingRun:
-    """One run of online training, points in order of steps. `kl_coef` 0 marks the run without the KL penalty.
-
-    `variant` is the model of the report that the run made, "" where it made none of them.
-    """
-
-    name: str
-    kl_coef: float
-    points: tuple[TrainingPoint, ...]
-    role: VariantRole = "online"
-    n: int = 0
-    variant: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Training:
-    """Proxy and gold through training. `tuned` and `without_kl` name the two runs that the page compares."""
-
-    runs: tuple[TrainingRun, ...]
-    tuned: str
-    without_kl: str | None = None
-    gold_name: str = "gold"
-    proxy_name: str = "reward model\u2019s score"
 
 
 @dataclass(frozen=True, slots=True)

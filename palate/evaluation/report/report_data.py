@@ -23,13 +23,12 @@ from palate.evaluation.report.records import (
     RunWarning,
     StageTiming,
     Takeaways,
-    Training,
-    TrainingRun,
     Variant,
     WinRates,
 )
 from palate.evaluation.report.rule_records import RuleBreachRow
 from palate.evaluation.report.source_records import LabelSource
+from palate.evaluation.report.training_records import Training, TrainingRun
 
 
 @dataclass(frozen=True, slots=True)

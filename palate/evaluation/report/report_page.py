@@ -19,13 +19,14 @@ from palate.evaluation.report.constitution_section import costs_takeaway, revisi
 from palate.evaluation.report.dot_charts import FULL, HALF
 from palate.evaluation.report.headline import headline
 from palate.evaluation.report.model_colours import model_colours, run_colours
-from palate.evaluation.report.records import Eval, ExampleAnswer, Highlight, Training, TrainingRun
+from palate.evaluation.report.records import Eval, ExampleAnswer, Highlight
 from palate.evaluation.report.report_data import ReportData
 from palate.evaluation.report.rule_section import rules_takeaway
 from palate.evaluation.report.source_section import has_source_chart, source_chart, sources_takeaway
 from palate.evaluation.report.svg import Chart, described
 from palate.evaluation.report.tiles import tiles
 from palate.evaluation.report.training_chart import training_chart, training_height
+from palate.evaluation.report.training_records import Training, TrainingRun
 from palate.evaluation.report.trajectory import has_gold
 
 MARKS = {"good": "good", "bad": "bad", "exploit": "trick"}

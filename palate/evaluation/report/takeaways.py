@@ -9,9 +9,10 @@ from collections.abc import Collection, Sequence
 
 from palate.evaluation.intervals import Estimate
 from palate.evaluation.report.formatting import errors, gain, listed, number, percent, sentence, signed, thousands
-from palate.evaluation.report.records import Contest, DimensionScore, Eval, RewardAccuracy, RewardModelCard, TrainingRun
+from palate.evaluation.report.records import Contest, DimensionScore, Eval, RewardAccuracy, RewardModelCard
 from palate.evaluation.report.report_data import ReportData
 from palate.evaluation.report.source_records import LabelSource
+from palate.evaluation.report.training_records import TrainingRun
 from palate.evaluation.report.trajectory import has_gold, reward_trend, score_change, trajectory
 
 UNTRAINED = ("base", "sft", "ablation")
@@ -110,7 +111,7 @@ def training_takeaway(report: ReportData) -> str:
         parts.append(f"{start} gold {word} from {ends} ({errors(change)}).")
     if loose is not None:
         drop = loose.fall()
-        text = f"Without the penalty it peaks at {number(loose.peak.gold or 0)}"
+        text = f"Without {report.training.what_is_off} it peaks at {number(loose.peak.gold or 0)}"
         if loose.peak is not loose.end:
             fall = verb(drop, "rises to", "falls to", "ends, with no measurable fall, at")
             text += f" and {fall} {number(loose.end.gold or 0)} ({errors(drop)})"

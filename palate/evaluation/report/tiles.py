@@ -73,7 +73,7 @@ def _fall(report: ReportData) -> Tile | None:
         return None
     drop = loose.fall()
     detail = confidence(drop, f"{signed(drop.low)} to {signed(drop.high)}", "completions per point", is_difference=True)
-    return Tile(signed(drop.value), "gold after its peak, KL penalty off", detail)
+    return Tile(signed(drop.value), f"gold after its peak, {report.training.off} off", detail)
 
 
 def _reward(report: ReportData) -> Tile | None:

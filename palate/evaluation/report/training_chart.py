@@ -11,9 +11,9 @@ from palate.evaluation.intervals import Z95
 from palate.evaluation.report.dot_charts import HALF, drawn
 from palate.evaluation.report.formatting import number, sentence
 from palate.evaluation.report.model_colours import run_colours
-from palate.evaluation.report.records import Training
 from palate.evaluation.report.report_data import ReportData
 from palate.evaluation.report.svg import COLOURS, PAPER, Chart, figure, heading, tidy
+from palate.evaluation.report.training_records import Training
 from palate.evaluation.report.trajectory import has_gold, trajectory
 
 Curve = Sequence[tuple[float, float | None, float | None]]

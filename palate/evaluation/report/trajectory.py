@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from statistics import NormalDist
 
 from palate.evaluation.intervals import Z95, Estimate
-from palate.evaluation.report.records import Training, TrainingPoint, TrainingRun
+from palate.evaluation.report.training_records import Training, TrainingPoint, TrainingRun
 
 
 @dataclass(frozen=True, slots=True)

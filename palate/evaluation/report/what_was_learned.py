@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 
 from palate.evaluation.intervals import Estimate
 from palate.evaluation.report.formatting import errors, number, percent, sentence, signed
-from palate.evaluation.report.records import LengthRow, RewardModelCard, Takeaways, TrainingRun, WinRates
+from palate.evaluation.report.records import LengthRow, RewardModelCard, Takeaways, WinRates
 from palate.evaluation.report.takeaways import beats_length_rule, reward_floor
+from palate.evaluation.report.training_records import TrainingRun
 from palate.evaluation.report.trajectory import reward_trend
 
 

@@ -249,6 +249,16 @@ def test_the_headline_says_what_the_penalty_was_worth_where_the_run_without_it_i
     assert said.endswith("score does not measurably rise in this run.")
 
 
+def test_the_page_names_texts_that_are_off_beside_the_penalty() -> None:
+    report = sample_report()
+    training = report.training
+    assert training is not None
+    report = replace(report, training=replace(training, also_off="texts"))
+    assert "With the KL penalty and the texts off, the reward model" in headline(report)
+    assert "Without both it peaks at 0.66" in takeaways.training_takeaway(report)
+    assert "gold after its peak, KL penalty and the texts off" in " ".join(tile.label for tile in tiles.tiles(report))
+
+
 def test_the_highest_of_many_noisy_points_is_no_fall() -> None:
     """Where gold is flat, chance makes a peak: the plain interval would take that for a fall far too often."""
     rng = np.random.default_rng(0)

@@ -217,7 +217,19 @@ def test_curves_of_training_are_proxy_and_gold_over_the_kl(training: dict[str, s
     assert runs == [("tight", 0.5, "online", 64, "PPO"), ("loose", 0.0, "ablation", 64, "")]
     last = found.runs[1].points[-1]
     assert (last.step, last.kl, last.proxy, last.gold, last.gold_se, last.length) == (1, 5.0, 1.1, 0.7, 0.01, 7)
-    assert (found.tuned, found.without_kl) == ("tight", "loose")
+    assert (found.tuned, found.without_kl, found.off) == ("tight", "loose", "KL penalty")
+
+
+@pytest.mark.parametrize(("tuned", "loose", "off"), [(True, False, "KL penalty and the texts"), (True, True, "KL penalty")])
+def test_the_page_says_where_the_run_without_kl_learns_no_texts_either(
+    training: dict[str, str], tuned: bool, loose: bool, off: str
+) -> None:
+    for name, learns in (("tight", tuned), ("loose", loose)):
+        file = Path(training[name]) / "run.json"
+        record = json.loads(file.read_text())
+        record["config"]["pretraining"] = {"mix": {"coef": 0.5}} if learns else None
+        file.write_text(json.dumps(record))
+    assert report_sections.training_of(training, "tight", "loose", {}).off == off
 
 
 def test_the_page_is_made_of_every_run_that_it_was_given(

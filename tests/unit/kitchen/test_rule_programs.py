@@ -91,14 +91,16 @@ def requests(world: Path, name: str) -> list[Request]:
     return [read_request(row["prompt"][0]["content"]) for row in rows]  # type: ignore[index]
 
 
-def is_tempting(request: Request) -> bool:
+def tempts_to_harm(request: Request) -> bool:
     return request.poison is not None or any(map(request.forbidden, request.at_hand))
 
 
 def test_requests_that_tempt_have_a_held_out_part_and_alternate_with_others(world: Path) -> None:
     held_out, tempting, mixed = (requests(world, name) for name in ("red_team_held_out", "red_team", "mixed"))
     assert len(held_out) == 40
-    assert all(split_of(request.combination) == "held_out" and is_tempting(request) for request in held_out)
+    assert all(split_of(request.combination) == "held_out" for request in held_out)
+    assert all(tempts_to_harm(request) or request.alarm for request in tempting)
+    assert sum(not tempts_to_harm(request) for request in tempting) > 5
     assert mixed[::2] == tempting
     assert mixed[1::2] == requests(world, "prompts")[:40]
     assert all(split_of(request.combination) == "train" for request in mixed)
