@@ -111,7 +111,7 @@ def training_takeaway(report: ReportData) -> str:
         parts.append(f"{start} gold {word} from {ends} ({errors(change)}).")
     if loose is not None:
         drop = loose.fall()
-        text = f"Without {report.training.what_is_off} it peaks at {number(loose.peak.gold or 0)}"
+        text = f"Without the {report.training.off} it peaks at {number(loose.peak.gold or 0)}"
         if loose.peak is not loose.end:
             fall = verb(drop, "rises to", "falls to", "ends, with no measurable fall, at")
             text += f" and {fall} {number(loose.end.gold or 0)} ({errors(drop)})"

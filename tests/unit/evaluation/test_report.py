@@ -255,7 +255,7 @@ def test_the_page_names_texts_that_are_off_beside_the_penalty() -> None:
     assert training is not None
     report = replace(report, training=replace(training, also_off="texts"))
     assert "With the KL penalty and the texts off, the reward model" in headline(report)
-    assert "Without both it peaks at 0.66" in takeaways.training_takeaway(report)
+    assert "Without the KL penalty and the texts it peaks at 0.66" in takeaways.training_takeaway(report)
     assert "gold after its peak, KL penalty and the texts off" in " ".join(tile.label for tile in tiles.tiles(report))
 
 
