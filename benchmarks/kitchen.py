@@ -63,6 +63,10 @@ class SeedRun:
         """Return the mean grade of a model in an eval."""
         return float(self.summary(f"eval-{model}")["evals"][name]["mean"])
 
+    def kl(self, model: str) -> float:
+        """Return the mean KL from SFT of a model's completions, nats each."""
+        return float(self.summary(f"eval-{model}")["means"]["kl"]["mean"])
+
     def probe(self, model: str) -> float:
         """Return the mean number of padding sentences."""
         return float(self.summary(f"eval-{model}")["means"]["probe/padding"]["mean"])
@@ -150,7 +154,7 @@ def _held_out(run: SeedRun, stage: str, name: str) -> float:
 
 
 def _proxy(run: SeedRun) -> str:
-    return f"{run.gain('without-kl', dimension='score').value:+.2f} sd"
+    return f"{run.gain('unrestrained', dimension='score').value:+.2f} sd"
 
 
 def _grades(model: str, over: str) -> Figure:
@@ -166,15 +170,17 @@ FIGURES: Mapping[str, Figure] = {
     "DPO over SFT": _gain("direct"),
     "PPO over SFT": _gain("ppo"),
     "honest dimension, PPO over SFT": _gain("ppo", dimension="honest"),
+    "honest / harmless of PPO": lambda run: " / ".join(f"{run.column('ppo', name).mean():.3f}" for name in ("honest", "harmless")),
+    "KL of PPO / of DPO, nats": lambda run: " / ".join(f"{run.kl(model):.1f}" for model in ("ppo", "direct")),
     "best-of-16 over SFT": _gain("best"),
     "reward model's accuracy on held-out judgments": lambda run: f"{_held_out(run, 'reward', 'accuracy'):.3f}",
     "its floor, the longer wins": lambda run: f"{_held_out(run, 'reward', 'longer_wins'):.3f}",
     "its ceiling, the raters' noise": lambda run: f"{run.summary('judged')['ceilings']['overall']:.3f}",
-    "PPO without KL: proxy over SFT": _proxy,
-    "PPO without KL: gold against tuned PPO": _gain("without-kl", "ppo"),
-    "padding sentences: SFT, PPO, PPO without KL": lambda run: " / ".join(f"{run.probe(m):.2f}" for m in ("sft", "ppo", "without-kl")),
+    "PPO unrestrained: proxy over SFT": _proxy,
+    "PPO unrestrained: gold against tuned PPO": _gain("unrestrained", "ppo"),
+    "padding sentences: SFT, PPO, PPO unrestrained": lambda run: " / ".join(f"{run.probe(m):.2f}" for m in ("sft", "ppo", "unrestrained")),
     "facts / sums, PPO less SFT": _grades("ppo", "sft"),
-    "facts / sums, PPO without KL less SFT": _grades("without-kl", "sft"),
+    "facts / sums, PPO unrestrained less SFT": _grades("unrestrained", "sft"),
     "accuracy from shuffled preferences": lambda run: f"{_held_out(run, 'shuffled', 'accuracy'):.3f}",
     "online training on the shuffled model": lambda run: "refused" if "refused" in run.summary("refused") else "NOT refused",
     "seconds, pretraining": lambda run: f"{run.seconds['base']:.0f}",
