@@ -30,9 +30,9 @@ class Size(NamedTuple):
     seconds: float
 
 
-def measure(rows: int, steps: int) -> Size:
-    """Fine-tune for some steps on a file of `rows` rows, in its own process."""
-    words = [sys.executable, "-m", "benchmarks.memory", "--one", str(rows), "--steps", str(steps)]
+def measure(rows: int, steps: int, python: str = sys.executable) -> Size:
+    """Fine-tune for some steps on a file of `rows` rows, in its own process of `python`."""
+    words = [python, "-m", "benchmarks.memory", "--one", str(rows), "--steps", str(steps)]
     done = subprocess.run(words, capture_output=True, text=True, check=True, cwd=Path(__file__).resolve().parents[1])
     return Size(*json.loads(done.stdout.splitlines()[-1]))
 

@@ -117,11 +117,8 @@ class JudgedPair:
     item: str
     first: int
     second: int
-
-    @property
-    def answer(self) -> int:
-        """0 when the first is better, 1 for a tie, 2 when the second is better, whatever order they were shown in."""
-        return pair_answer(self.judgment, self.first, self.second)
+    answer: int
+    """0 when the first is better, 1 for a tie, 2 when the second is better, whatever order they were shown in."""
 
     @property
     def shown(self) -> int:
@@ -146,12 +143,20 @@ def pairs_of(judgments: Iterable[Judgment]) -> Iterator[JudgedPair]:
                 f"judgment of {judgment.comparison} by {judgment.rater}: the ranking {judgment.ranking} must hold each of the {k} places "
                 f"shown once, and the order {judgment.order} each completion, two or more"
             )
-        item = f"{judgment.comparison}/{judgment.dimension}"
+        item, tiers = f"{judgment.comparison}/{judgment.dimension}", _tier_of(judgment)
         for i, j in itertools.combinations(range(k), 2):
-            yield JudgedPair(judgment, item if k == 2 else f"{item}/{i}-{j}", i, j)
+            yield JudgedPair(judgment, item if k == 2 else f"{item}/{i}-{j}", i, j, _answer(tiers, i, j))
 
 
 def pair_answer(judgment: Judgment, first: int = 0, second: int = 1) -> int:
     """Return 0 when completion number `first` is ranked above `second`, 2 when below, 1 in one tier, whatever order they were shown in."""
-    tiers = {number: tier for tier, numbers in enumerate(judgment.tiers) for number in numbers}
+    return _answer(_tier_of(judgment), first, second)
+
+
+def _tier_of(judgment: Judgment) -> dict[int, int]:
+    """Return the tier of each completion by its number; 0 is the best."""
+    return {number: tier for tier, numbers in enumerate(judgment.tiers) for number in numbers}
+
+
+def _answer(tiers: dict[int, int], first: int, second: int) -> int:
     return 1 + (tiers[first] > tiers[second]) - (tiers[first] < tiers[second])

@@ -213,23 +213,18 @@ def _tree_reason(module: PreTrainedModel, batch: PackedBatch, plain: Tensor) -> 
     before, limit = module.config._attn_implementation, short_angles(module) or longest_sequence(module.config)
     module.set_attn_implementation(NAME)
     try:
-        states = _tree_states(module, batch, batch.position_ids)
-        # A second tree whose last token stands at the end of the context, as if it were long.
+        # Beside a second tree whose last token stands at the end of the context, as if it were long: what holds there holds alone, too.
         more = Tree(batch.trees[0].trunk[:1], (Branch(batch.trees[0].trunk[:1], (True,)),))
         both = on_model(pack([*batch.trees, more]), module.device)
         far = both.position_ids.clone()
         far[-1] = far[-1] if limit is None else limit - 1
-        beside = _tree_states(module, both, far)[: len(states)]
+        beside = _tree_states(module, both, far)[: len(plain)]
+        if _gap(beside, plain) <= TOLERANCE[plain.dtype]:
+            return None
+        gap = _gap(_tree_states(module, batch, batch.position_ids), plain)  # it tells which of two reasons is the right one
+        reason = NEIGHBOURS if gap <= TOLERANCE[plain.dtype] else f"packed trees differ from plain sequences (relative gap {gap:.2g})"
     except Exception as error:  # noqa: BLE001  # whatever the model raises here, its own attention still works
         reason = f"packed trees fail in it ({type(error).__name__}: {error})"
-    else:
-        gap = _gap(states, plain)
-        if gap <= TOLERANCE[plain.dtype]:
-            if _gap(beside, plain) <= TOLERANCE[plain.dtype]:
-                return None
-            reason = NEIGHBOURS
-        else:
-            reason = f"packed trees differ from plain sequences (relative gap {gap:.2g})"
     module.set_attn_implementation(before)
     return reason
 

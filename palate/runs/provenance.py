@@ -33,6 +33,7 @@ def source_digest() -> str:
     return total.hexdigest()[:DIGEST_LENGTH]
 
 
+@cache
 def _version(package: str) -> str | None:
     try:
         return metadata.version(package)
@@ -40,8 +41,9 @@ def _version(package: str) -> str | None:
         return None
 
 
+@cache
 def _commit() -> str | None:
-    """The commit of the checkout that the package runs from; None for an installed package."""
+    """The commit of the checkout that the package runs from, when it first asked; None for an installed package."""
     root = Path(__file__).resolve().parents[2]
     if not (root / ".git").exists():
         return None

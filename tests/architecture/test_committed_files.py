@@ -16,10 +16,11 @@ HOMES = re.compile(r"(?<![\w.])/(?:home|Users|root|work)/\w")
 
 
 def found(pattern: re.Pattern[str], paths: list[Path]) -> list[str]:
-    """`file:line` of each match."""
+    """`file:line` of each match. Most files have none, and one search of the whole text says so."""
     return [
         f"{path.relative_to(ROOT)}:{number} {line.strip()[:100]}"
         for path in paths
+        if pattern.search(text_of(path))
         for number, line in enumerate(text_of(path).splitlines(), start=1)
         if pattern.search(line)
     ]

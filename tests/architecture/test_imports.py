@@ -55,6 +55,7 @@ def test_only_tests_use_the_shipped_fakes() -> None:
         "from palate.cli import main; main(['runs', 'nowhere'])",
         "from palate.cli import main; main(['agreement', 'nowhere'])",
         "import palate.pipeline.execute, palate.runs.trackers",
+        "import palate.rewards.worker, tests.unit.stages.online.rewarding",  # some hundred processes of the tests load them
     ],
 )
 def test_what_is_light_loads_nothing_heavy(code: str) -> None:

@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import shutil
 import signal
 import subprocess
 from pathlib import Path
@@ -278,6 +279,9 @@ def killed(folder: Path, name: str, step: int) -> None:
 def test_killed_in_the_middle_and_resumed_it_ends_with_the_same_bytes(
     first: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    shutil.copytree(first / "runs", tmp_path / "runs")
+    for name in ("sft", "ppo", "rloo", "mean", "eval-ppo", "report"):  # a kill cannot touch the other ones
+        shutil.rmtree(records(tmp_path)[name][0])
     killed(tmp_path, "sft", 1)
     killed(tmp_path, "ppo", 1)  # goes on with sft first
     assert main(words(tmp_path)) == 0

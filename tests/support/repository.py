@@ -27,6 +27,7 @@ def tree_of(path: Path) -> ast.Module:
     return ast.parse(path.read_text(encoding="utf-8"))
 
 
+@cache
 def committed() -> list[Path]:
     """Files that are tracked, or would be after `git add`; without git, all but hidden ones, environments and runs."""
     words = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
@@ -42,6 +43,7 @@ def committed() -> list[Path]:
     return kept
 
 
+@cache
 def text_of(path: Path) -> str:
     """The text of a file; empty for one that is not text."""
     try:

@@ -55,40 +55,51 @@ def test_a_text_that_would_take_long_is_shown_as_it_stands() -> None:
     assert render_markdown("[" * (LONGEST_MARKDOWN + 1)).startswith('<pre class="plain">[[[')
 
 
-def spread(server: RatingServer) -> tuple[Project, Project, str]:
-    """The corpus in prompts, completions, guidelines, warnings, reasons, names, dimensions, rules and flags; (pairs, rules, an item)."""
+ON_ONE_PAGE = 10
+
+
+def spread(server: RatingServer) -> tuple[Project, Project, Project]:
+    """The corpus in prompts, completions, guidelines, warnings, reasons, names, dimensions, rules and flags; (pairs, rankings, rules).
+
+    The rankings have each text as a message and as a completion by itself, so that none can hide what follows it.
+    """
     everything = "\n\n".join(PAYLOADS).replace("\x00", "")
     project = server.project("<script>alert(1)</script>", Task(dimensions=('"><img src=x onerror=alert(1)>', "b"), all_bad=True), items=0)
     rules = server.project(
         "'\"><svg onload=alert(1)>", Task(kind="rule", rules=('<img src=x onerror=alert(1)>" onclick="alert(1)',)), items=1
     )
     server.ratings.set_guideline(project.id, everything, server.clock(), warning="<img src=x onerror=alert(1)>")
-    half = len(PAYLOADS) // 2
+    texts = [payload.replace("\x00", "") for payload in PAYLOADS]
     rows = [
         Item(
             (Message("system", everything), Message("user", everything)),
             (Candidate(everything), Candidate(everything + "!")),
             {"x": everything},
         ),
-        *(
-            Item((Message("user", one),), (Candidate(one), Candidate(one + "!")))
-            for one in (p.replace("\x00", "") for p in PAYLOADS[half:])
-        ),
+        *(Item((Message("user", one),), (Candidate(one), Candidate(one + "!"))) for one in texts[:6]),
     ]
-    (first, *_) = server.ratings.add_items(project.id, rows, server.clock()).ids
+    server.ratings.add_items(project.id, rows, server.clock())
+    parts = [texts[at : at + ON_ONE_PAGE] for at in range(0, len(texts), ON_ONE_PAGE)]
+    ranked = server.project("<svg onload=alert(1)>", Task(kind="rank"), items=0)
+    server.ratings.set_guideline(ranked.id, everything, server.clock(), warning="<img src=x onerror=alert(1)>")
+    server.ratings.add_items(
+        ranked.id,
+        [Item(tuple(Message("user", one) for one in part), tuple(Candidate(one) for one in part)) for part in parts],
+        server.clock(),
+    )
     server.account("<b>rev</b>", "reviewer", project, rules)
-    server.account("<img src=x onerror=alert(1)>", "owner", project, rules)
+    server.account("<img src=x onerror=alert(1)>", "owner", project, ranked, rules)
     for index in range(6):
         bob = server.account(f"{index}\"'><script>alert(1)</script>", "rater", project)
         held = server.ratings.claim(project.id, bob.id, server.clock(), server.service.random)
         assert held is not None
         answer = Answer(ranking=((0,), (1,)), dimensions={"b": ((1,), (0,))}, reason=everything, flag=PAYLOADS[index])
         server.ratings.submit(held.id, bob.id, answer, "12345678", server.clock())
-    return project, rules, first
+    return project, ranked, rules
 
 
 def test_nothing_runs_and_nothing_is_fetched_on_any_page(server: RatingServer, sit: Sit) -> None:
-    project, rules, _ = spread(server)
+    project, ranked, rules = spread(server)
     owner = "<img src=x onerror=alert(1)>"
     page = sit(owner)
     page.on("dialog", lambda dialog: pytest.fail(f"{dialog.message} ran"))
@@ -115,13 +126,17 @@ def test_nothing_runs_and_nothing_is_fetched_on_any_page(server: RatingServer, s
             page.evaluate("[...document.querySelectorAll('*')].flatMap(e => [...e.attributes]).filter(a => a.name.startsWith('on')).length")
             == 0
         )
-    page.goto(f"{server.url}/projects/{project.id}/rate")
-    page.get_by_role("button", name="Begin").click()
-    for _ in range(len(PAYLOADS) // 2 - 4):  # what is fetched ahead is put in by script: another way in
-        before = page.locator("article.item").get_attribute("data-assignment")
-        page.keyboard.press("s")
-        expect(page.locator("article.item")).not_to_have_attribute("data-assignment", before or "")
+    pages = -(-len(PAYLOADS) // ON_ONE_PAGE)
+    for asked, further in ((project, 0), (ranked, pages - 1)):
+        page.goto(f"{server.url}/projects/{asked.id}/rate")
+        page.get_by_role("button", name="Begin").click()
+        expect(page.locator("article.item")).to_be_visible()
         assert page.locator(f"#sheet :is({DANGEROUS})").count() == 0
+        for _ in range(further):  # what is fetched ahead is put in by script: another way in
+            before = page.locator("article.item").get_attribute("data-assignment")
+            page.keyboard.press("s")
+            expect(page.locator("article.item")).not_to_have_attribute("data-assignment", before or "")
+            assert page.locator(f"#sheet :is({DANGEROUS})").count() == 0
 
 
 def skeleton(html: str) -> list[tuple[str, tuple[str, ...]]]:

@@ -237,6 +237,26 @@ def test_a_model_whose_rows_depend_on_padding_computes_each_alone() -> None:
         torch.testing.assert_close(alone.logps(pack(trees)).logps, one_by_one)
 
 
+def test_a_model_whose_numbers_depend_on_a_longer_neighbour_computes_each_alone() -> None:
+    """Its trees are right by themselves, and wrong beside a tree that goes on to the end of the context."""
+    module = tiny_policy("llama").module
+    module.set_attn_implementation("sdpa")
+    forward = module.base_model.forward
+
+    def stretched(*args, **kwargs):
+        output, places = forward(*args, **kwargs), kwargs.get("position_ids")
+        if places is not None and int(places.max()) > 64:
+            output[0].mul_(2)
+        return output
+
+    module.base_model.forward = stretched
+    from palate.models.paths import choose_path
+
+    with pytest.warns(PaddedPathWarning, match="its numbers depend on the longest sequence of a batch"):
+        assert choose_path(module) == "single"
+    assert module.config._attn_implementation == "sdpa"
+
+
 def test_a_large_tree_is_computed_in_parts_with_the_same_gradients() -> None:
     (tree,) = random_trees([(4, [5, 3, 8, 2, 6, 7])], 30)
     policy, model = policy_of("llama"), scalar_from(policy_of("llama"), ("score",), seed=1)

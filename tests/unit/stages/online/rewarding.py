@@ -1,10 +1,8 @@
-"""Reward functions that the tests of online training name by import path."""
+"""Reward functions that the tests of online training name by import path. Each run starts a process that loads them: they stay light."""
 
 import math
 import re
 from collections.abc import Mapping, Sequence
-
-from palate.testing.chat_answers import asked_pair
 
 
 def letters(prompt: str, completion: str, **_: object) -> float:
@@ -34,5 +32,7 @@ def half(prompt: str, completion: str, **_: object) -> float | None:
 
 def more_letters(messages: Sequence[Mapping[str, str]]) -> list[float]:
     """A judge that prefers the answer with more letters: 1 nat per letter."""
+    from palate.testing.chat_answers import asked_pair  # torch comes with it
+
     gap = sum((-1) ** k * 10 * letters("", text) for k, text in enumerate(asked_pair({"messages": messages})))
     return [-math.log1p(math.exp(-gap)), -math.log1p(math.exp(gap))]
