@@ -31,8 +31,7 @@ class JudgedSample:
     """The pairs of one moment, with what people said about some of them.
 
     Attributes:
-        choice: (n,) how each pair was treated, one of UNASKED, TARGETED, RANDOM and KNOWN. Pairs that were not asked about are those that the
-            random draw left out.
+        choice: (n,) how each pair was treated, one of UNASKED, TARGETED, RANDOM and KNOWN. The random draw left out the UNASKED ones.
         predicted: (n,) a model's prediction of the verdict, from 0 to 1.
         verdicts: (n,) the mean verdict, from 0 to 1, which is the share that the first answer won; NaN where there is none yet.
     """
@@ -53,17 +52,22 @@ class JudgedSample:
         return ~np.isnan(self.verdicts)
 
     @property
+    def num_asked_answered(self) -> int:
+        """How many of the pairs that were asked about have a verdict."""
+        return int((self.answered & (self.choice != KNOWN)).sum())
+
+    @property
     def groups(self) -> Iterator[Flags]:
         """The pairs whose chance of a verdict is the same: known ones, suspected ones, and those that the draw could take."""
         for members in (self.choice == KNOWN, self.choice == TARGETED, np.isin(self.choice, (UNASKED, RANDOM))):
             if members.any():
                 yield members
 
-    @property
-    def probabilities(self) -> Floats:
-        """(n,) the probability with which each pair was asked about; 1 for those that were suspected or known."""
-        drawn, left = int((self.choice == RANDOM).sum()), int((self.choice == UNASKED).sum())
-        return np.where(np.isin(self.choice, (TARGETED, KNOWN)), 1.0, drawn / max(drawn + left, 1))
+
+def inclusion_probabilities(choice: Ints) -> Floats:
+    """Return the probability with which each pair was asked about (n,); 1 for those that were suspected or known."""
+    drawn, left = int((choice == RANDOM).sum()), int((choice == UNASKED).sum())
+    return np.where(np.isin(choice, (TARGETED, KNOWN)), 1.0, drawn / max(drawn + left, 1))
 
 
 def choose_pairs(suspicion: Floats, is_known: Flags, count: int, rng: np.random.Generator) -> Ints:
@@ -117,12 +121,12 @@ def corrected_rate(sample: JudgedSample, weight: float) -> Estimate | None:
     Returns:
         None where a group has no answer yet.
 
-    Source: Horvitz and Thompson 1952; with predictions the difference estimator of Saerndal, Swensson and Wretman 1992, section 6.3, which is
-    prediction-powered inference (Angelopoulos et al. 2023, PPI++) with unequal probabilities.
+    Source: Horvitz and Thompson 1952. With predictions it is the difference estimator of Saerndal, Swensson and Wretman 1992, section 6.3,
+    which is prediction-powered inference (Angelopoulos et al. 2023, PPI++) with unequal probabilities.
     """
     total = sample.choice.size
     value = square = drawn_error = 0.0
-    answers, freedom = 0, total - 1
+    freedom = total - 1
     for members in sample.groups:
         judged = members & sample.answered
         size, count = int(members.sum()), int(judged.sum())
@@ -136,11 +140,10 @@ def corrected_rate(sample: JudgedSample, weight: float) -> Estimate | None:
             spread = (float(((left - left.mean()) ** 2).sum()) + PRIOR) / count
             drawn_error += share**2 * (1 - count / size) * spread / count
             freedom = min(freedom, count)
-        answers += 0 if (sample.choice[judged] == KNOWN).all() else count
     spread = (max(square - value**2, 0.0) * total + PRIOR) / (total + 1)
     error = math.sqrt(drawn_error + spread / total)
     half = t95(max(freedom, 1)) * error
-    return Estimate(value, error, value - half, value + half, answers)
+    return Estimate(value, error, value - half, value + half, sample.num_asked_answered)
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from palate.rewards.composition import RewardPart
 from palate.rewards.model import ModelReward
 from palate.rewards.written_rules import WrittenRules
 from palate.stages.online.online_dpo import OnlineDPO
+from palate.stages.online.people_checks import PeopleInside
 from palate.stages.online.policy_gradient import PolicyGradient
 from palate.stages.online.presets import SETTINGS
 from palate.stages.online.pretraining import Pretraining
@@ -87,6 +88,7 @@ class OnlineSettings:
         guards: what the run watches, and what stops it. They are not part of the run's key: a run that was stopped goes on with others.
         held_out: a reward model and prompts for measuring alone.
         keep: the last weights, or those with the highest reward on held-out prompts within a KL budget.
+        people: people who compare the policy's answers with the start's while it trains, and can stop the run; none asks nobody.
         gold: import path of a function that knows the truth; its value is logged and never learned from.
         tokens_per_microbatch: tokens in a forward pass, at most.
         dtype: the type that all models compute in; auto is bfloat16 on GPUs, else float32. Weights and optimizer state stay float32.
@@ -120,6 +122,7 @@ class OnlineSettings:
     guards: Guards = field(default_factory=Guards, metadata=OUTSIDE_KEY)
     held_out: HeldOutData = field(default_factory=HeldOutData)
     keep: Last | BestReward = field(default_factory=Last)
+    people: PeopleInside | None = None
     gold: FunctionInput | None = None
     tokens_per_microbatch: Count = 8192
     dtype: DType = "auto"
@@ -154,6 +157,21 @@ class OnlineSettings:
                 "sampler.resample replaces prompts whose completions all got the same reward, which one completion always has: set "
                 "samples_per_prompt to 2 or more, or sampler.resample to 0"
             )
+        self._check_rewards()
+        if self.people is not None:
+            self.people.check(self.keep)
+        self.sampler.check(self.adapters)
+        self.shaping.within(self.sampling.max_tokens)
+        self.method.check(self.samples_per_prompt)
+        if isinstance(self.method, PolicyGradient):
+            self.method.check_reward(self.kl, self.shaping)
+        if not self.method.pays_kl and self.kl != KLPenalty() and not isinstance(self.kl.control, BudgetKL):
+            raise ConfigError(
+                f"method {self.method.kind} does not pay for KL: leave kl out, or use kl.control: budget_kl, which stops the run"
+            )
+
+    def _check_rewards(self) -> None:
+        """Raise ConfigError where the parts of the reward do not fit how completions are sampled, measured and offloaded."""
         parts = self.reward_parts().values()
         has_scorer = self.held_out.reward is not None or any(isinstance(part, ModelReward | WrittenRules) for part in parts)
         if self.offload and self.adapters is not None and not has_scorer:
@@ -169,15 +187,11 @@ class OnlineSettings:
                 f"keep: best_reward scores one completion per prompt, and rewards.{compared[0]} needs others beside it. Name a reward "
                 "model in held_out.reward, or use keep: last"
             )
-        self.sampler.check(self.adapters)
-        self.shaping.within(self.sampling.max_tokens)
-        self.method.check(self.samples_per_prompt)
-        if isinstance(self.method, PolicyGradient):
-            self.method.check_reward(self.kl, self.shaping)
-        if not self.method.pays_kl and self.kl != KLPenalty() and not isinstance(self.kl.control, BudgetKL):
-            raise ConfigError(
-                f"method {self.method.kind} does not pay for KL: leave kl out, or use kl.control: budget_kl, which stops the run"
-            )
+
+    @property
+    def has_flat_groups(self) -> bool:
+        """Whether a prompt whose completions all got the same reward is lost for learning."""
+        return self.samples_per_prompt > 1 and (self.method.compares_siblings or bool(self.sampler.resample))
 
     def reward_parts(self) -> Mapping[str, RewardPart]:
         """Return the parts of the reward by name; `reward` alone is one part called "reward"."""

@@ -52,7 +52,7 @@ class Online(OnlineSettings):
         words = "".join(f"{word} " for word in caveats_of(self.rewards))
         with run.progress(self.iterations, "online", self._limits()) as advance:
             advance(loop.iteration)
-            while loop.iteration < self.iterations and not loop.kl.is_spent and not loop.search.is_over:
+            while loop.iteration < self.iterations and not loop.is_over and not loop.search.is_over:
                 metrics = loop.iterate()
                 watch.log(run, loop.iteration - 1, metrics)
                 if watch.is_safe:
