@@ -38,8 +38,8 @@ class PeopleInside:
         key_variable: environment variable with the API key of an owner; a database needs none.
         every: iterations between two checks.
         pairs: pairs that each check sends, at most. Half are where the reward rose most and a second model disagrees, half are random.
-        patience: stop when the corrected gain has fallen, and its highest point is so many checks back. The weights of that point are kept.
-            none never stops.
+        patience: stop when the corrected gain has fallen, and its highest check is so many checks back. That check's weights are kept. none
+            never stops, and keeps the last weights.
         wait: wait at each check until its pairs have their answers.
         poll_seconds: seconds between two looks while it waits.
         timeout_seconds: the longest that a request to the server takes, with what is tried again.
@@ -126,7 +126,7 @@ class PeopleChecks:
         return {str(name): float(value) for name, value in self.last["metrics"].items()}
 
     def finish(self) -> dict[str, object]:
-        """Put back the weights of the highest point where the corrected gain has fallen; return figures for the summary."""
+        """Put back the weights of the curve's highest check if that is not the last one; return figures for the summary."""
         if not self.last:
             return {}
         best = self.last["best"]
@@ -211,7 +211,7 @@ class PeopleChecks:
         return {
             "metrics": metrics,
             "rates": [{"iteration": batches[k].iteration, **asdict(rate)} for k, rate in rates],
-            "best": batches[rates[curve.best][0]].iteration if curve is not None and curve.has_fallen else None,
+            "best": None if curve is None or curve.best == len(rates) - 1 else batches[rates[curve.best][0]].iteration,
             "is_over": curve is not None and settings.patience is not None and curve.is_over(settings.patience),
         }
 
