@@ -144,7 +144,9 @@ class ServerProject:
                     f"people: {self.url} refuses the key ({error}). Make one on the page My data of an owner's account, and put it into "
                     "the environment variable that people.key_variable names."
                 ) from error
-            raise ProjectUnavailable(f"{self.url} {error}") from error
+            if error.is_temporary or error.kind == "timeout":
+                raise ProjectUnavailable(f"{self.url} {error}") from error
+            raise ConfigError(f"people.url: {self.url} {error}. Give the address that `palate label` prints.") from error
 
 
 @dataclass(frozen=True)
@@ -163,8 +165,11 @@ class DatabaseProject:
         """See `RatingProject`."""
         from palate.ratings import use_ratings
 
-        with use_ratings(self.url) as ratings:
-            projects = list(ratings.projects())
+        try:
+            with use_ratings(self.url) as ratings:
+                projects = list(ratings.projects())
+        except RunError as error:
+            raise ProjectUnavailable(str(error)) from error
         found = next((one for one in projects if one.name == self.name), None)
         if found is None:
             raise _missing(self.name, "the database", [one.name for one in projects])

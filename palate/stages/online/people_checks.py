@@ -53,7 +53,7 @@ class PeopleInside:
     patience: Count | None = 2
     wait: bool = field(default=False, metadata=OUTSIDE_KEY)
     poll_seconds: Amount = field(default=10.0, metadata=OUTSIDE_KEY)
-    timeout_seconds: Amount = field(default=30.0, metadata=OUTSIDE_KEY)
+    timeout_seconds: Amount = field(default=10.0, metadata=OUTSIDE_KEY)
 
     def check(self, keep: Last | BestReward) -> None:
         """Raise ConfigError where the address or the key cannot be used, or other weights are to be kept. Nothing is asked."""
@@ -169,19 +169,19 @@ class PeopleChecks:
         return row
 
     def _exchanged(self, target: RatingProject, batches: Sequence[PairBatch], sent: set[int]) -> Exchange | None:
-        """Send the batches that are not among `sent`, and return the project; None where it cannot be read now."""
+        """Send the batches that are not among `sent`, and return the project as it was before; None where it cannot be read now."""
         project, problems = None, []
+        try:
+            project = target.read()
+        except ProjectUnavailable as error:
+            problems.append(f"there are no verdicts, and nothing is sent: {error}")
         for batch in batches:
-            if batch.iteration not in sent:
+            if project is not None and batch.iteration not in sent:
                 try:
                     target.add(batch.items())
                     sent.add(batch.iteration)
                 except ProjectUnavailable as error:
                     problems.append(f"the pairs of iteration {batch.iteration} are not sent: {error}")
-        try:
-            project = target.read()
-        except ProjectUnavailable as error:
-            problems.append(f"no verdicts: {error}")
         if problems and (text := "; ".join(problems)) != self._problem:
             self._problem = text
             self._run.warn(batches[-1].iteration, {"people": f"{text}. It is tried again"}, {})

@@ -146,11 +146,13 @@ def test_keys_that_are_refused_are_named(server: RatingServer, monkeypatch: pyte
         rating_project(server.url, "taste", KEY, 20).check()
 
 
-def test_a_server_that_is_away_is_unavailable(tmp_path: Path) -> None:
+def test_a_server_that_is_away_is_unavailable(server: RatingServer, tmp_path: Path) -> None:
     away = rating_project("http://127.0.0.1:9", "taste", None, 0.3)
     for ask in (away.check, away.read, lambda: away.add(batch().items())):
         with pytest.raises(ProjectUnavailable, match="127.0.0.1:9"):
             ask()
+    with pytest.raises(ConfigError, match="people.url.*404.*palate label"):
+        rating_project(f"{server.url}/elsewhere", "taste", KEY, 20).check()
     with pytest.raises(ConfigError, match="does not exist"):
         rating_project(str(tmp_path / "none.db"), "taste", None, 1).check()
     with pytest.raises(ProjectUnavailable, match="does not exist"):

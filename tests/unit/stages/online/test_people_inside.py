@@ -2,7 +2,7 @@
 
 import os
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ import pytest
 
 from palate.config.types import fields_outside_key
 from palate.core import ConfigError, Interrupted
+from palate.data.exchange import ExchangeItem
 from palate.data.jsonl import read_rows
 from palate.raters.rating_project import ServerProject
 from palate.ratings import Project
@@ -165,17 +166,17 @@ def test_killed_between_sending_and_recording_nothing_is_sent_twice(
 ) -> None:
     server.ratings.add_project(Project("straight"), server.clock())
     _, rows = trained(asking(data, server, {"project": "straight"}), tmp_path / "straight")
-    stage, read, reads = asking(data, server), ServerProject.read, []
+    stage, add, adds = asking(data, server), ServerProject.add, []
 
-    def deadly(project: ServerProject) -> Any:
-        reads.append(project)
-        if len(reads) == 2:
+    def deadly(project: ServerProject, items: Sequence[ExchangeItem]) -> None:
+        add(project, items)
+        adds.append(project)
+        if len(adds) == 2:
             raise KeyboardInterrupt
-        return read(project)
 
     with monkeypatch.context() as patch:
         patch.setattr(checkpoints, "CHECKPOINT_SECONDS", 0)
-        patch.setattr(ServerProject, "read", deadly)
+        patch.setattr(ServerProject, "add", deadly)
         with pytest.raises(Interrupted):
             trained(stage, tmp_path / "killed")
     project = server.ratings.projects()[0].id
@@ -239,7 +240,7 @@ def test_a_server_that_is_away_is_said_and_tried_again(
     assert [sent for sent, _ in counts] == [0, 0, total]
     assert counts[-1] == (total, 0)
     warnings = [row["text"] for _, row in read_rows(run.directory / "warnings.jsonl") if row["guard"] == "people"]
-    assert any("iteration 1 are not sent" in str(text) and "tried again" in str(text) for text in warnings)
+    assert any("nothing is sent" in str(text) and "tried again" in str(text) for text in warnings)
     assert server.ratings.progress(server.ratings.projects()[0].id, server.clock()).items == total
 
 
