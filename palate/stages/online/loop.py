@@ -105,13 +105,9 @@ class Loop:
         self.measured = self.iteration - scored.rollouts.age
         self._keep_weights()
         judged = {} if self.kl.is_spent else self.people.after_scoring(self.iteration, drawn)
-        learned = {} if self.is_over else {**self.learn(self.credit(scored, kl.coef)), **self.search.look(self.iteration + 1)}
-        return {**self.record(scored, kl.coef, {**metrics, **learned}), **judged}
-
-    @property
-    def is_over(self) -> bool:
-        """Whether the KL budget is spent, or people's verdicts ended the run."""
-        return self.kl.is_spent or self.people.is_over
+        is_over = self.kl.is_spent or self.people.is_over
+        learned = {} if is_over else {**self.learn(self.credit(scored, kl.coef)), **self.search.look(self.iteration + 1)}
+        return self.record(scored, kl.coef, {**metrics, **learned}, judged)
 
     def prompt(self, count: int) -> list[int]:
         """Take the next prompts and return their numbers; they come in a new permutation each time the list is used up."""
@@ -179,8 +175,10 @@ class Loop:
         first_metrics = {f"first_{name}": first[name] for name in ("ratio/mean", "log_ratio/max") if name in first}
         return {**self.algorithm.logged(metrics), **first_metrics, **batch.metrics}
 
-    def record(self, scored: Scored, kl_coef: float, metrics: Mapping[str, float]) -> dict[str, float]:
-        """Return the iteration's metrics under their full names, and move on to the next iteration."""
+    def record(
+        self, scored: Scored, kl_coef: float, metrics: Mapping[str, float], of_people: Mapping[str, float] | None = None
+    ) -> dict[str, float]:
+        """Return the iteration's metrics under their full names, which those of people have, and move on to the next iteration."""
         rollouts = scored.rollouts
         logged = {
             **score_metrics(scored),
@@ -200,7 +198,7 @@ class Loop:
             logged |= from_writer(partial(gold_metrics, self.gold, rollouts))
         self.iteration += 1
         self.last_metrics = logged
-        return {f"online/{name}": value for name, value in logged.items()}
+        return {**{f"online/{name}": value for name, value in logged.items()}, **(of_people or {})}
 
     def measure_held_out(self) -> HeldOutMeasurement:
         """Measure reward and KL on one completion per held-out prompt, drawn with the same seed every time."""
@@ -236,11 +234,11 @@ class Loop:
             parts["good_weights"] = self.weights.state(self.iteration)
         self.learner.save(self.run.state / "learner", {**place, **parts})
 
-    def finish(self) -> dict[str, object]:
+    def finish(self) -> dict[str, float]:
         """Close processes and threads, put the weights back that are to be kept, and return figures for the summary."""
-        kept = {} if self.people.puts_weights_back else self._end_within_budget()
+        kept = self._end_within_budget()
         self.close()
-        return {**self.people.finish(), **kept, **self.search.finish()}
+        return {**kept, **self.search.finish()}
 
     def close(self) -> None:
         """Close processes and threads."""
@@ -300,7 +298,7 @@ class Loop:
         low, so the weights that are kept are measured again.
         """
         control = self.config.kl.control
-        if self.weights is None or not isinstance(control, BudgetKL) or isinstance(self.config.keep, BestReward):
+        if self.weights is None or not isinstance(control, BudgetKL) or isinstance(self.config.keep, BestReward) or self.people.chooses:
             return {}
         kept = max(self.weights.good) if self.kl.is_spent and self.weights.good else self.iteration
         while self._kl_apart() > control.nats and (earlier := self.weights.before(kept)) is not None:

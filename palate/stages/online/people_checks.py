@@ -130,14 +130,14 @@ class PeopleChecks:
         if not self.last:
             return {}
         best = self.last["best"]
-        if self.puts_weights_back:
+        if self.chooses:
             self._learner.load(self._weights / str(best))
         figures = {name.removeprefix("people/"): value for name, value in self.last["metrics"].items()}
         return {"people": {**figures, "rates": self.last["rates"], "kept_iteration": best, "is_over": self.is_over}}
 
     @property
-    def puts_weights_back(self) -> bool:
-        """Whether `finish` puts weights back."""
+    def chooses(self) -> bool:
+        """Whether people chose the weights that are kept, which are not the last ones."""
         return self._settings is not None and self._settings.patience is not None and self.last.get("best") is not None
 
     def _look(self, settings: PeopleInside) -> None:
