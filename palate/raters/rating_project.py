@@ -67,6 +67,7 @@ def rating_project(url: str, project: str, key_variable: str | None, timeout_sec
     """
     if not url.startswith(("http://", "https://")):
         return DatabaseProject(url, project)
+    Endpoint.of("people", url)
     return ServerProject(url.rstrip("/"), project, key_header("people", key_variable), timeout_seconds)
 
 

@@ -28,12 +28,11 @@ def sigmoid(x: np.ndarray) -> np.ndarray:
 
 
 def judged(rng: np.random.Generator, pairs: int = 64, count: int = 32, answers: float = 1.0) -> tuple[JudgedSample, float]:
-    """Pairs of a policy whose suspected answers are worse than a model thinks, and the mean of all verdicts."""
+    """Pairs of a policy whose suspected answers are worse than the others, and the mean of all verdicts."""
     truth = rng.normal(0.8, 1.2, pairs)
-    reward = truth + rng.normal(0.5, 1.5, pairs)
     verdicts = (rng.random(pairs) < sigmoid(truth)).astype(float)
-    predicted = sigmoid(reward)
-    choice = choose_pairs(reward - truth, np.zeros(pairs, dtype=bool), count, rng)
+    predicted = sigmoid(truth + rng.normal(0.5, 1.5, pairs))
+    choice = choose_pairs(rng.normal(0, 1, pairs) - truth, np.zeros(pairs, dtype=bool), count, rng)
     is_in = np.isin(choice, (TARGETED, RANDOM)) & (rng.random(pairs) < answers)
     return JudgedSample(choice, predicted, np.where(is_in, verdicts, NAN)), float(verdicts.mean())
 
