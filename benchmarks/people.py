@@ -50,8 +50,7 @@ def pipeline(options: argparse.Namespace, database: Path) -> dict[str, Any]:
         **stages["without-kl"],
         "iterations": options.iterations,
         "reward_requirements": {"min_accuracy": 0.0},
-        "held_out": {"reward": "$second"},
-        "people": {**inside, "poll_seconds": 0.2},
+        "held_out": {"reward": "$second", "people": {**inside, "poll_seconds": 0.2}},
     }
     return {
         "name": "people",

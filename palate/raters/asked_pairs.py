@@ -76,7 +76,7 @@ class AskedPair:
 
 
 @dataclass(frozen=True)
-class PairBatch:
+class AskedPairs:
     """All pairs of one iteration, asked about or not.
 
     Attributes:
@@ -97,10 +97,10 @@ class PairBatch:
         write_rows(self.path(folder, self.iteration), [pair.row() for pair in self.pairs])
 
     @staticmethod
-    def read_all(folder: Path, last: int) -> list[PairBatch]:
+    def read_all(folder: Path, last: int) -> list[AskedPairs]:
         """Return the batches of a folder up to the iteration `last`, in order."""
         found = sorted((int(path.stem.removeprefix("pairs-")), path) for path in folder.glob("pairs-*.jsonl"))
-        return [PairBatch(number, tuple(AskedPair.of_row(row) for _, row in read_rows(path))) for number, path in found if number <= last]
+        return [AskedPairs(number, tuple(AskedPair.of_row(row) for _, row in read_rows(path))) for number, path in found if number <= last]
 
     def items(self) -> list[ExchangeItem]:
         """Return the pairs that people are asked about as items of a project."""
@@ -158,7 +158,7 @@ def verdicts_of(project: Exchange) -> Verdicts:
     return found
 
 
-def num_of_others(verdicts: Verdicts, batches: Sequence[PairBatch]) -> int:
+def num_of_others(verdicts: Verdicts, batches: Sequence[AskedPairs]) -> int:
     """Return how many answers are about questions that none of the batches asked."""
     asked = {question_of(pair.comparison) for batch in batches for pair in batch.pairs if pair.is_asked}
     return sum(len(answers) for question, answers in verdicts.items() if question not in asked)

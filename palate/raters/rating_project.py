@@ -67,8 +67,8 @@ def rating_project(url: str, project: str, key_variable: str | None, timeout_sec
     """
     if not url.startswith(("http://", "https://")):
         return DatabaseProject(url, project)
-    Endpoint.of("people", url)
-    return ServerProject(url.rstrip("/"), project, key_header("people", key_variable), timeout_seconds)
+    Endpoint.of("held_out.people", url)
+    return ServerProject(url.rstrip("/"), project, key_header("held_out.people", key_variable), timeout_seconds)
 
 
 @dataclass(frozen=True)
@@ -123,17 +123,19 @@ class ServerProject:
             listed = [cast("Mapping[str, object]", row) for row in json.loads(content)]
             found = next((row for row in listed if row["name"] == self.name), None)
         except (ValueError, TypeError, KeyError) as error:
-            raise ConfigError(f"people.url: {self.url} is not a rating server. Give the address that `palate label` prints.") from error
+            raise ConfigError(
+                f"held_out.people.url: {self.url} is not a rating server. Give the address that `palate label` prints."
+            ) from error
         if found is None:
             raise _missing(self.name, self.url, [str(row["name"]) for row in listed])
         return found
 
     def _get(self, path: str) -> bytes:
-        endpoint = replace(Endpoint.of("people", self.url + path), max_bytes=LONGEST_ANSWER)
+        endpoint = replace(Endpoint.of("held_out.people", self.url + path), max_bytes=LONGEST_ANSWER)
         return self._asked(partial(endpoint.get, self.headers, time.monotonic() + self.timeout_seconds))
 
     def _post(self, path: str, content: object) -> bytes:
-        endpoint = Endpoint.of("people", self.url + path)
+        endpoint = Endpoint.of("held_out.people", self.url + path)
         return self._asked(partial(endpoint.send, content, self.headers, time.monotonic() + self.timeout_seconds))
 
     def _asked(self, ask: partial[bytes]) -> bytes:
@@ -142,12 +144,12 @@ class ServerProject:
         except RequestFailed as error:
             if error.status in {401, 403}:
                 raise ConfigError(
-                    f"people: {self.url} refuses the key ({error}). Make one on the page My data of an owner's account, and put it into "
-                    "the environment variable that people.key_variable names."
+                    f"held_out.people: {self.url} refuses the key ({error}). Make one on the page My data of an owner's "
+                    "account, and put it into the environment variable that held_out.people.key_variable names."
                 ) from error
             if error.is_temporary or error.kind == "timeout":
                 raise ProjectUnavailable(f"{self.url} {error}") from error
-            raise ConfigError(f"people.url: {self.url} {error}. Give the address that `palate label` prints.") from error
+            raise ConfigError(f"held_out.people.url: {self.url} {error}. Give the address that `palate label` prints.") from error
 
 
 @dataclass(frozen=True)
@@ -204,10 +206,12 @@ class DatabaseProject:
 
 def _missing(name: str, where: str, known: Sequence[str]) -> ConfigError:
     others = f" It has {', '.join(known[:5])}." if known else ""
-    return ConfigError(f"people.project: {where} has no project {name!r}.{others} Make it on the page Projects with the task compare.")
+    return ConfigError(
+        f"held_out.people.project: {where} has no project {name!r}.{others} Make it on the page Projects with the task compare."
+    )
 
 
 def _check_task(name: str, project: Mapping[str, object]) -> None:
     kind = cast("Mapping[str, object]", project["task"])["kind"]
     if kind not in TASKS:
-        raise ConfigError(f"people.project: {name} has the task {kind}, and pairs need compare. Name another project.")
+        raise ConfigError(f"held_out.people.project: {name} has the task {kind}, and pairs need compare. Name another project.")

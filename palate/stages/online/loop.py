@@ -84,7 +84,7 @@ class Loop:
         has_limits = isinstance(config.kl.control, BudgetKL) or config.guards.can_stop
         self.weights = MeasuredWeights(self.learner, run.state / "weights") if has_limits else None
         models = self.reference, self.frozen, self.rewards, config.reward_parts(), self.held_out_reward
-        self.people = PeopleChecks(config.people, run, self.learner, StartPairs(*models, config.sampling, run.seed))
+        self.people = PeopleChecks(config.held_out.people, run, self.learner, StartPairs(*models, config.sampling, run.seed))
         self.gold = None if config.gold is None else load_gold(config.gold)
         self.kl = config.kl.control.start()
         self.iteration = self.prompts_taken = 0

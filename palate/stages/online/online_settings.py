@@ -49,17 +49,19 @@ class RewardModelRequirements:
 
 @dataclass(frozen=True)
 class HeldOutData:
-    """A reward model and prompts that are measured and never learned from.
+    """A reward model, prompts and people's verdicts that are measured and never learned from.
 
     Attributes:
         reward: another reward model, which scores the completions of every iteration.
         prompts: prompts on which `keep` measures the policy: by `reward` here, or by the rewards of training without it.
         limit: how many of these prompts are used, at most.
+        people: people who compare the policy's answers with the start's while it trains, and can stop the run; none asks nobody.
     """
 
     reward: Input | None = None
     prompts: Input | None = None
     limit: Count | None = 256
+    people: PeopleInside | None = None
 
 
 @dataclass(frozen=True)
@@ -86,9 +88,8 @@ class OnlineSettings:
         pretraining: texts that the policy also learns from (PPO-ptx); none uses no texts.
         reward_requirements: what a reward model must have reached.
         guards: what the run watches, and what stops it. They are not part of the run's key: a run that was stopped goes on with others.
-        held_out: a reward model and prompts for measuring alone.
+        held_out: a reward model, prompts and people for measuring alone.
         keep: the last weights, or those with the highest reward on held-out prompts within a KL budget.
-        people: people who compare the policy's answers with the start's while it trains, and can stop the run; none asks nobody.
         gold: import path of a function that knows the truth; its value is logged and never learned from.
         tokens_per_microbatch: tokens in a forward pass, at most.
         dtype: the type that all models compute in; auto is bfloat16 on GPUs, else float32. Weights and optimizer state stay float32.
@@ -122,7 +123,6 @@ class OnlineSettings:
     guards: Guards = field(default_factory=Guards, metadata=OUTSIDE_KEY)
     held_out: HeldOutData = field(default_factory=HeldOutData)
     keep: Last | BestReward = field(default_factory=Last)
-    people: PeopleInside | None = None
     gold: FunctionInput | None = None
     tokens_per_microbatch: Count = 8192
     dtype: DType = "auto"
@@ -158,8 +158,8 @@ class OnlineSettings:
                 "samples_per_prompt to 2 or more, or sampler.resample to 0"
             )
         self._check_rewards()
-        if self.people is not None:
-            self.people.check(self.keep)
+        if self.held_out.people is not None:
+            self.held_out.people.check(self.keep)
         self.sampler.check(self.adapters)
         self.shaping.within(self.sampling.max_tokens)
         self.method.check(self.samples_per_prompt)

@@ -13,7 +13,7 @@ from palate.core import ConfigError
 from palate.data.exchange import Exchange
 from palate.data.jsonl import read_rows
 from palate.distributed.ranks import from_writer, ranks
-from palate.raters.asked_pairs import PairBatch, Verdicts, num_of_others, verdicts_of
+from palate.raters.asked_pairs import AskedPairs, Verdicts, num_of_others, verdicts_of
 from palate.raters.rating_project import ProjectUnavailable, RatingProject, rating_project
 from palate.runs.run import Run
 from palate.stages.online.rollouts import Rollouts
@@ -58,11 +58,11 @@ class PeopleInside:
     def check(self, keep: Last | BestReward) -> None:
         """Raise ConfigError where the address or the key cannot be used, or other weights are to be kept. Nothing is asked."""
         if self.pairs < 2:
-            raise ConfigError("people.pairs must be at least 2: half are chosen and half are drawn at random")
+            raise ConfigError("held_out.people.pairs must be at least 2: half are chosen and half are drawn at random")
         if self.patience is not None and isinstance(keep, BestReward):
             raise ConfigError(
-                "people.patience keeps the weights that people prefer, and keep: best_reward those with the highest reward. Set "
-                "people.patience to none, or keep to last"
+                "held_out.people.patience keeps the weights that people prefer, and keep: best_reward those with the highest reward. Set "
+                "held_out.people.patience to none, or keep to last"
             )
         self.opened()
 
@@ -115,7 +115,7 @@ class PeopleChecks:
         settings = self._settings
         if settings is None or not iteration or iteration % settings.every:
             return {}
-        if not from_writer(lambda: PairBatch.path(self._folder, iteration).is_file()):
+        if not from_writer(lambda: AskedPairs.path(self._folder, iteration).is_file()):
             batch = self._pairs.of(rollouts, iteration, settings.pairs)
             from_writer(lambda: batch.write(self._folder))
         if settings.patience is not None:
@@ -148,7 +148,7 @@ class PeopleChecks:
 
     def _checked(self, settings: PeopleInside, iteration: int) -> Mapping[str, Any]:
         """Send what is not sent, take the verdicts that are in, and record what follows. Only the writer does so."""
-        batches = PairBatch.read_all(self._folder, iteration)
+        batches = AskedPairs.read_all(self._folder, iteration)
         sent = {int(number) for number in self.last.get("sent", ())}
         target = settings.opened()
         project = self._exchanged(target, batches, sent)
@@ -168,7 +168,7 @@ class PeopleChecks:
             rows.append(row)
         return row
 
-    def _exchanged(self, target: RatingProject, batches: Sequence[PairBatch], sent: set[int]) -> Exchange | None:
+    def _exchanged(self, target: RatingProject, batches: Sequence[AskedPairs], sent: set[int]) -> Exchange | None:
         """Send the batches that are not among `sent`, and return the project as it was before; None where it cannot be read now."""
         project, problems = None, []
         try:
@@ -187,7 +187,7 @@ class PeopleChecks:
             self._run.warn(batches[-1].iteration, {"people": f"{text}. It is tried again"}, {})
         return project
 
-    def _found(self, settings: PeopleInside, batches: Sequence[PairBatch], verdicts: Verdicts) -> dict[str, Any]:
+    def _found(self, settings: PeopleInside, batches: Sequence[AskedPairs], verdicts: Verdicts) -> dict[str, Any]:
         """Return what the verdicts say: the rates, the curve through them, and whether it has stopped rising."""
         samples = [batch.sample(verdicts) for batch in batches]
         weight = prediction_weight(samples)

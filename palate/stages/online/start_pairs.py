@@ -14,7 +14,7 @@ from palate.agreement.judged_sample import choose_pairs, inclusion_probabilities
 from palate.core import Comparison, Completion, Prompt, Sampling, derive_seed
 from palate.data.judge_names import figure_name
 from palate.models.causal import CausalPolicy
-from palate.raters.asked_pairs import AskedPair, PairBatch, holdable, known_verdict
+from palate.raters.asked_pairs import AskedPair, AskedPairs, holdable, known_verdict
 from palate.rewards.composition import Composition, RewardPart, Scores
 from palate.rewards.learned import LearnedReward
 from palate.samplers.local import LocalSampler
@@ -48,7 +48,7 @@ class StartPairs:
     sampling: Sampling
     seed: int
 
-    def of(self, rollouts: Rollouts, iteration: int, count: int) -> PairBatch:
+    def of(self, rollouts: Rollouts, iteration: int, count: int) -> AskedPairs:
         """Return one pair per prompt, of which `count` are to be asked about, at most. All ranks call it together.
 
         Half of these are where the reward rose most and the second model disagrees, and the rest are drawn at random from the others.
@@ -72,7 +72,7 @@ class StartPairs:
         predicted = np.mean([_probability(gain) for gain in gains.values()], axis=0)
         known_gains = [{name: float(gain[k]) for name, gain in gains.items() if np.isfinite(gain[k])} for k in range(len(sides))]
         columns = zip(sides, choice.tolist(), probabilities.tolist(), predicted.tolist(), known_gains, strict=True)
-        return PairBatch(iteration, tuple(AskedPair(*each) for each in columns))
+        return AskedPairs(iteration, tuple(AskedPair(*each) for each in columns))
 
     def _second(self, scores: Scores, rollouts: Rollouts) -> Tensor | None:
         """Return what the second model says of all answers; None without one."""

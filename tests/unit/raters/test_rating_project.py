@@ -11,7 +11,7 @@ import pytest
 from palate.agreement.judged_sample import KNOWN, RANDOM, TARGETED
 from palate.core import Comparison, Completion, ConfigError, Message, Prompt
 from palate.data.exclusions import Exclusion, Exclusions, excluding
-from palate.raters.asked_pairs import AskedPair, PairBatch, holdable, known_verdict, num_of_others, verdicts_of
+from palate.raters.asked_pairs import AskedPair, AskedPairs, holdable, known_verdict, num_of_others, verdicts_of
 from palate.raters.rating_project import ProjectUnavailable, RatingProject, rating_project
 from palate.ratings import Answer, Project, Ratings, Task
 from palate.web.credentials import hashed
@@ -46,8 +46,8 @@ def pair(number: int, own: str, start: str, choice: int = RANDOM, iteration: int
     return AskedPair(Comparison(str(number), Prompt(str(number), (Message("user", f"cook {number}"),)), sides), choice, 0.25, 0.6, {})
 
 
-def batch(iteration: int = 2) -> PairBatch:
-    return PairBatch(
+def batch(iteration: int = 2) -> AskedPairs:
+    return AskedPairs(
         iteration,
         (
             pair(0, f"much rice {iteration}", "rice", RANDOM, iteration),
@@ -96,7 +96,7 @@ def test_what_is_there_is_not_added_again_even_the_other_way_round(project: Rati
     project.add(batch().items())
     before = project.read()
     project.add(batch().items())
-    turned = PairBatch(2, (pair(0, "rice", "much rice 2"),))
+    turned = AskedPairs(2, (pair(0, "rice", "much rice 2"),))
     project.add(turned.items())
     again = project.read()
     assert [item.id for item in again.items] == [item.id for item in before.items] == [item.id for item in batch().items()]
@@ -170,8 +170,8 @@ def test_raters_who_are_left_out_do_not_count(project: RatingProject, server: Ra
 def test_pairs_on_disk_are_those_that_were_written(tmp_path: Path) -> None:
     for iteration in (4, 2):
         batch(iteration).write(tmp_path)
-    assert PairBatch.read_all(tmp_path, 3) == [batch(2)]
-    assert PairBatch.read_all(tmp_path, 4) == [batch(2), batch(4)]
+    assert AskedPairs.read_all(tmp_path, 3) == [batch(2)]
+    assert AskedPairs.read_all(tmp_path, 4) == [batch(2), batch(4)]
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """People inside the loop: a run that trains asks them over HTTP on a real rating server, and stops where their verdicts say so."""
 
+import itertools
 import os
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,7 +21,7 @@ from palate.stages.online import Online
 from palate.training import checkpoints
 from palate.web.credentials import hashed
 from tests.support.rating_server import RatingServer, open_rating_server
-from tests.support.waiting import joined
+from tests.support.waiting import joined, wait_until
 from tests.unit.raters.test_rating_project import KEY, judge, owner_key
 from tests.unit.stages.online.toy import SLOW, alike, configured, summary, trained, weights
 
@@ -41,7 +42,7 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[RatingSe
 
 def asking(data: Path, server: RatingServer, people: Mapping[str, Any] | None = None, **changed: Any) -> Online:
     settings = {"url": server.url, "project": "taste", "key_variable": KEY, "every": 1, "pairs": 8, "poll_seconds": 0.05, **(people or {})}
-    return configured(data, **{**FEW, "people": settings, **changed})
+    return configured(data, **{**FEW, "held_out": {"people": settings}, **changed})
 
 
 def batches(run: Run) -> dict[str, list[Mapping[str, Any]]]:
@@ -61,12 +62,10 @@ def people_of(rows: list[dict[str, float]]) -> list[dict[str, float]]:
 def raters_at_work(server: RatingServer) -> Iterator[None]:
     """A rater who likes longer answers judges whatever comes, until the end of the block."""
     over = threading.Event()
+    turns = itertools.count()
 
     def work() -> None:
-        turn = 0
-        while not over.wait(0.02):
-            turn += 1
-            judge(server.ratings, 50, f"rater {turn}")
+        wait_until(lambda: [judge(server.ratings, 50, f"rater {next(turns)}"), over.is_set()][1])
 
     thread = threading.Thread(target=work, daemon=True)
     thread.start()
@@ -249,7 +248,7 @@ def test_a_server_that_is_away_is_said_and_tried_again(
 
 def test_no_server_from_the_start_on_lets_the_run_go_on(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     people = {"url": "http://127.0.0.1:9", "project": "taste", "every": 2, "timeout_seconds": 0.2}
-    run, rows = trained(configured(data, **FEW, people=people), tmp_path)
+    run, rows = trained(configured(data, **FEW, held_out={"people": people}), tmp_path)
     assert len(rows) == 4
     assert "tries again at each check" in capsys.readouterr().err
     assert rows[2]["people/unsent/count"] > 0
@@ -265,7 +264,7 @@ def test_a_project_that_is_missing_is_refused_before_anything_is_trained(data: P
 @pytest.mark.parametrize(
     ("changed", "text"),
     [
-        ({"pairs": 1}, "people.pairs must be at least 2"),
+        ({"pairs": 1}, "held_out.people.pairs must be at least 2"),
         ({"key_variable": "PALATE_NO_SUCH_VARIABLE"}, "PALATE_NO_SUCH_VARIABLE holds no key"),
         ({"url": "http://"}, "url must be http"),
     ],
@@ -273,18 +272,19 @@ def test_a_project_that_is_missing_is_refused_before_anything_is_trained(data: P
 def test_settings_that_cannot_work_are_refused(changed: Mapping[str, Any], text: str, data: Path) -> None:
     people = {"url": "http://127.0.0.1:9/", "project": "taste", **changed}
     with pytest.raises(ConfigError, match=text):
-        configured(data, people=people).check()
+        configured(data, held_out={"people": people}).check()
 
 
 def test_only_one_of_two_rules_chooses_the_weights(data: Path) -> None:
-    best = {"keep": "best_reward", "held_out": {"prompts": str(data / "prompts.jsonl")}}
+    prompts = str(data / "prompts.jsonl")
     people = {"url": "ratings.db", "project": "taste"}
-    with pytest.raises(ConfigError, match="people.patience"):
-        configured(data, people=people, **best).check()
-    configured(data, people={**people, "patience": None}, **best).check()
+    with pytest.raises(ConfigError, match="held_out.people.patience"):
+        configured(data, keep="best_reward", held_out={"prompts": prompts, "people": people}).check()
+    configured(data, keep="best_reward", held_out={"prompts": prompts, "people": {**people, "patience": None}}).check()
 
 
 def test_where_the_server_is_and_whether_it_waits_is_not_part_of_the_key(data: Path) -> None:
-    outside = set(fields_outside_key(configured(data, people={"url": "ratings.db", "project": "taste"})))
-    assert {"people.url", "people.key_variable", "people.wait", "people.poll_seconds", "people.timeout_seconds"} <= outside
-    assert not {"people.every", "people.pairs", "people.patience", "people.project"} & outside
+    stage = configured(data, held_out={"people": {"url": "ratings.db", "project": "taste"}})
+    outside = {name.removeprefix("held_out.people.") for name in fields_outside_key(stage)}
+    assert {"url", "key_variable", "wait", "poll_seconds", "timeout_seconds"} <= outside
+    assert not {"every", "pairs", "patience", "project"} & outside
