@@ -17,7 +17,6 @@ from palate.agreement.win_rates import PolicyVotes
 from palate.core import Comparison, Completion, Judgment
 from palate.evaluation.policy_answers import AnsweredPrompt
 from palate.raters.answer_shares import answers_by_rater, rater_share, vote_of
-from palate.raters.asked_pairs import known_verdict
 from palate.raters.people import question_of, texts_of
 from palate.raters.rater import Ask
 
@@ -54,6 +53,15 @@ class Matchup:
     def plain_verdict(self) -> float | None:
         """Return the verdict that nobody has to be asked for: a tie of equal answers, a win over an empty one; None for others."""
         return known_verdict(self.comparison)
+
+
+def known_verdict(comparison: Comparison) -> float | None:
+    """Return the verdict on a pair that nobody has to be asked for: a tie of equal answers, a win over an empty one; None for others."""
+    one, other = texts_of(comparison)
+    if one == other:
+        return 0.5
+    empty = [not text.strip() and not calls for text, calls in (one, other)]
+    return 0.5 if all(empty) else float(empty[1]) if any(empty) else None
 
 
 def all_matchups(answered: Sequence[AnsweredPrompt]) -> list[Matchup]:

@@ -36,6 +36,7 @@ class AskedPair:
         probability: the probability with which it was asked about.
         predicted: a model's prediction of the share that the policy wins.
         gains: what the reward and the second model say that the policy gained, by name, for people to read.
+        known: the verdict that nobody has to be asked for, if there is one.
     """
 
     comparison: Comparison
@@ -43,6 +44,7 @@ class AskedPair:
     probability: float
     predicted: float
     gains: Mapping[str, float]
+    known: float | None = None
 
     @property
     def is_asked(self) -> bool:
@@ -62,7 +64,7 @@ class AskedPair:
             {"text": one.text, "tool_fields": one.tool_fields, "stop": one.stop, "policy": one.policy}
             for one in self.comparison.completions
         ]
-        rest = {"probability": self.probability, "predicted": self.predicted, "gains": dict(self.gains)}
+        rest = {"probability": self.probability, "predicted": self.predicted, "gains": dict(self.gains), "known": self.known}
         return {"prompt": self.comparison.id, "choice": CHOICES[self.choice], **rest, "conversation": turns, "answers": answers}
 
     @staticmethod
@@ -72,7 +74,7 @@ class AskedPair:
         answers = tuple(Completion(**answer) for answer in row["answers"])
         comparison = Comparison(row["prompt"], Prompt(row["prompt"], conversation), answers)
         choice = next(number for number, word in CHOICES.items() if word == row["choice"])
-        return AskedPair(comparison, choice, row["probability"], row["predicted"], row["gains"])
+        return AskedPair(comparison, choice, row["probability"], row["predicted"], row["gains"], row["known"])
 
 
 @dataclass(frozen=True)
@@ -124,10 +126,8 @@ class AskedPairs:
 
     @staticmethod
     def _won(pair: AskedPair, verdicts: Verdicts) -> float:
-        if pair.choice == KNOWN:
-            known = known_verdict(pair.comparison)
-            assert known is not None
-            return known
+        if pair.known is not None:
+            return pair.known
         answers = verdicts.get(question_of(pair.comparison), ()) if pair.is_asked else ()
         if not answers:
             return float("nan")
@@ -136,15 +136,6 @@ class AskedPairs:
         for question, judgment in answers:  # the project may hold the two answers the other way round
             judgments.append(judgment.renumbered(pair.comparison.id, tuple(own.index(text) for text in texts_of(question))))
         return question_share(judgments)
-
-
-def known_verdict(comparison: Comparison) -> float | None:
-    """Return the verdict that nobody has to be asked for: a tie of equal answers, a win over an empty one; None for others."""
-    one, other = texts_of(comparison)
-    if one == other:
-        return 0.5
-    empty = [not text.strip() and not calls for text, calls in (one, other)]
-    return 0.5 if all(empty) else float(empty[1]) if any(empty) else None
 
 
 def verdicts_of(project: Exchange) -> Verdicts:

@@ -13,8 +13,9 @@ from palate.agreement.estimates import Floats
 from palate.agreement.judged_sample import choose_pairs, inclusion_probabilities
 from palate.core import Comparison, Completion, Prompt, Sampling, derive_seed
 from palate.data.judge_names import figure_name
+from palate.evaluation.policy_matchups import known_verdict
 from palate.models.causal import CausalPolicy
-from palate.raters.asked_pairs import AskedPair, AskedPairs, holdable, known_verdict
+from palate.raters.asked_pairs import AskedPair, AskedPairs, holdable
 from palate.rewards.composition import Composition, RewardPart, Scores
 from palate.rewards.learned import LearnedReward
 from palate.samplers.local import LocalSampler
@@ -64,14 +65,14 @@ class StartPairs:
         if second is not None:
             gains["second"] = _gains(second)
         sides = [_comparison(iteration, number, *each) for number, each in enumerate(zip(both.prompts, groups, strict=True))]
-        is_known = np.array([known_verdict(each) is not None for each in sides])
+        known = [known_verdict(each) for each in sides]
         suspicion = _standardised(gains["reward"]) - (_standardised(gains["second"]) if second is not None else 0.0)
         rng = np.random.default_rng(derive_seed(self.seed, "people/choice", iteration))
-        choice = choose_pairs(suspicion, is_known, count, rng)
+        choice = choose_pairs(suspicion, np.array([verdict is not None for verdict in known]), count, rng)
         probabilities = inclusion_probabilities(choice)
         predicted = np.mean([_probability(gain) for gain in gains.values()], axis=0)
         known_gains = [{name: float(gain[k]) for name, gain in gains.items() if np.isfinite(gain[k])} for k in range(len(sides))]
-        columns = zip(sides, choice.tolist(), probabilities.tolist(), predicted.tolist(), known_gains, strict=True)
+        columns = zip(sides, choice.tolist(), probabilities.tolist(), predicted.tolist(), known_gains, known, strict=True)
         return AskedPairs(iteration, tuple(AskedPair(*each) for each in columns))
 
     def _second(self, scores: Scores, rollouts: Rollouts) -> Tensor | None:

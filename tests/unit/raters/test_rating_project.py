@@ -11,7 +11,7 @@ import pytest
 from palate.agreement.judged_sample import KNOWN, RANDOM, TARGETED
 from palate.core import Comparison, Completion, ConfigError, Message, Prompt
 from palate.data.exclusions import Exclusion, Exclusions, excluding
-from palate.raters.asked_pairs import AskedPair, AskedPairs, holdable, known_verdict, num_of_others, verdicts_of
+from palate.raters.asked_pairs import AskedPair, AskedPairs, holdable, num_of_others, verdicts_of
 from palate.raters.rating_project import ProjectUnavailable, RatingProject, rating_project
 from palate.ratings import Answer, Project, Ratings, Task
 from palate.web.credentials import hashed
@@ -43,7 +43,14 @@ def project(server: RatingServer, tmp_path: Path, request: pytest.FixtureRequest
 
 def pair(number: int, own: str, start: str, choice: int = RANDOM, iteration: int = 2) -> AskedPair:
     sides = (Completion(own, policy=f"iteration {iteration}"), Completion(start, policy="start"))
-    return AskedPair(Comparison(str(number), Prompt(str(number), (Message("user", f"cook {number}"),)), sides), choice, 0.25, 0.6, {})
+    return AskedPair(
+        Comparison(str(number), Prompt(str(number), (Message("user", f"cook {number}"),)), sides),
+        choice,
+        0.25,
+        0.6,
+        {},
+        None if own else 0.0,
+    )
 
 
 def batch(iteration: int = 2) -> AskedPairs:
@@ -172,13 +179,6 @@ def test_pairs_on_disk_are_those_that_were_written(tmp_path: Path) -> None:
         batch(iteration).write(tmp_path)
     assert AskedPairs.read_all(tmp_path, 3) == [batch(2)]
     assert AskedPairs.read_all(tmp_path, 4) == [batch(2), batch(4)]
-
-
-@pytest.mark.parametrize(
-    ("own", "start", "verdict"), [("a", "a", 0.5), ("", "a", 0.0), ("a", " ", 1.0), (" ", "\n", 0.5), ("a", "b", None)]
-)
-def test_verdicts_that_need_nobody(own: str, start: str, verdict: float | None) -> None:
-    assert known_verdict(pair(0, own, start).comparison) == verdict
 
 
 def test_texts_that_no_database_can_hold_are_mended() -> None:
