@@ -70,7 +70,7 @@ def _lines(report: PeakReport) -> Iterator[str]:
     advised = {one.run for one in report.advice}
     for run in dict.fromkeys(one.curve.run for one in report.curves):
         if run not in advised and not any(one.curve.run == run and one.curve.measure in UNTRAINED for one in report.curves):
-            yield f"{run}: no advice, because only the proxy was measured. Set held_out.reward in online, or gold."
+            yield f"{run}: no advice, because only the proxy was measured. Set held_out.reward or held_out.people in online, or gold."
     for curve in report.curves:
         yield f"- {verdict(curve)}"
     for gap in report.distances:

@@ -1,4 +1,7 @@
-"""Post JSON to one address, with a deadline for the whole exchange, retries, and a limit on what is read. Redirects are not followed."""
+"""Post JSON to one address, or get what is there, with a deadline for the whole exchange, retries, and a limit on what is read.
+
+Redirects are not followed.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +36,7 @@ class RequestFailed(Exception):  # noqa: N818 (a reason that callers record, not
     """A request that brought no usable answer. The text says why.
 
     Attributes:
-        kind: `timeout` (the deadline passed), `unreachable` (refused or broken off), `status` (anything but 200), or `invalid`
+        kind: `timeout` (the deadline passed), `unreachable` (refused or broken off), `status` (anything but 200 and 201), or `invalid`
             (an answer that is too long, is not JSON, or lacks what was asked for).
         status: the HTTP status of kind `status`, otherwise 0.
         is_sent: whether the server may have answered, and charged, although no answer came: the request broke off after it was sent.
@@ -127,11 +130,26 @@ class Endpoint:
             RequestFailed: no attempt brought a usable answer.
         """
         body = json.dumps(content, allow_nan=False).encode()
+        return self._tried("POST", body, {**headers, "Content-Type": "application/json"}, deadline, attempts, before_retry)
+
+    def get(self, headers: Mapping[str, str], deadline: float, *, attempts: int | None = None) -> bytes:
+        """Get what is at the address, as it is. It is tried again, and fails, as in `send`."""
+        return self._tried("GET", None, headers, deadline, attempts, None)
+
+    def _tried(
+        self,
+        method: Literal["GET", "POST"],
+        body: bytes | None,
+        headers: Mapping[str, str],
+        deadline: float,
+        attempts: int | None,
+        before_retry: Callable[[RequestFailed], None] | None,
+    ) -> bytes:
         longest, tries = FIRST_PAUSE, 0
         while True:
             tries += 1
             try:
-                return self._send_once(body, {**headers, "Content-Type": "application/json"}, deadline)
+                return self._send_once(method, body, headers, deadline)
             except RequestFailed as error:
                 if not error.is_temporary:
                     raise
@@ -143,7 +161,7 @@ class Endpoint:
             time.sleep(pause)
             longest = min(2 * longest, LONGEST_PAUSE)
 
-    def _send_once(self, body: bytes, headers: dict[str, str], deadline: float) -> bytes:
+    def _send_once(self, method: str, body: bytes | None, headers: Mapping[str, str], deadline: float) -> bytes:
         remaining = deadline - time.monotonic()
         if remaining <= 0:
             raise RequestFailed("no answer within the deadline", "timeout")
@@ -157,7 +175,7 @@ class Endpoint:
             timer = threading.Timer(max(deadline - time.monotonic(), 0), _shut_down, [connection.sock])
             timer.daemon = True
             timer.start()
-            connection.request("POST", self.path, body, headers)
+            connection.request(method, self.path, body, dict(headers))
             response = connection.getresponse()
             most = MAX_BYTES if self.max_bytes is None else self.max_bytes
             text = response.read(most + 1)
@@ -180,12 +198,12 @@ class Endpoint:
 
 
 def _checked(response: http.client.HTTPResponse, text: bytes, most: int) -> bytes:
-    """Return the answer if it is one: 200, and not too long."""
+    """Return the answer if it is one: 200 or 201, and not too long."""
     excerpt, status = text[:200].decode("utf-8", "replace"), response.status
     if 300 <= status < 400:
         location = response.getheader("Location")
         raise RequestFailed(f"redirects to {location!r}, which is not followed: write that address as url", "status", status)
-    if status != 200:
+    if status not in {200, 201}:
         wait = _seconds_to_wait(response.getheader("Retry-After"))
         raise RequestFailed(f"answered {status}: {excerpt!r}", "status", status, wait_seconds=wait)
     if len(text) > most:

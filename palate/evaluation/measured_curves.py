@@ -19,8 +19,9 @@ from palate.evaluation.overoptimisation import Form
 from palate.runs.record import read_record
 
 Floats = NDArray[np.float64]
-Measure = Literal["proxy", "held_out", "gold"]
-"""The reward model's score, the score of a reward model that training does not use, and the truth."""
+Measure = Literal["proxy", "held_out", "people", "gold"]
+"""The reward model's score, the score of a reward model that training does not use, the rate at which people prefer the policy to the start
+(`palate.stages.online.people_checks`), and the truth."""
 
 ONLINE = {"proxy": "online/score", "held_out": "online/held_out_score", "gold": "online/gold"}
 OTHERS = {"proxy": "score", "gold": "gold"}
@@ -111,7 +112,19 @@ def online_curves(name: str, directory: Path) -> list[MeasuredCurve]:
         labels = tuple(str(row["step"]) for row in found)
         kl, values = (np.array([float(row[each]) for row in found]) for each in ("online/kl/mean", f"{key}/mean"))
         curves.append(MeasuredCurve(name, measure, "rl", "iteration", labels, kl, values, covariance, None))  # type: ignore[arg-type]
-    return curves
+    return curves + _people_curves(name, directory, {int(row["step"]): float(row["online/kl/mean"]) for row in rows})
+
+
+def _people_curves(name: str, directory: Path, kl: Mapping[int, float]) -> list[MeasuredCurve]:
+    """Return the curve of the rates that the last check of people inside the loop knew; empty without a rate."""
+    file = directory / "people" / "checks.jsonl"
+    checks: list[Mapping[str, Any]] = [row for _, row in read_rows(file)] if file.is_file() else []
+    rates = [rate for rate in checks[-1]["rates"] if rate["iteration"] in kl] if checks else []
+    if not rates:
+        return []
+    values, errors = (np.array([float(rate[each]) for rate in rates]) for each in ("value", "se"))
+    labels, kls = tuple(str(rate["iteration"]) for rate in rates), np.array([kl[rate["iteration"]] for rate in rates])
+    return [MeasuredCurve(name, "people", "rl", "iteration", labels, kls, values, np.diag(errors**2), None)]
 
 
 def _rerank_curves(name: str, directory: Path) -> list[MeasuredCurve]:

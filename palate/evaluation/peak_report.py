@@ -15,7 +15,7 @@ from palate.core import ConfigError, DataError, derive_seed
 from palate.evaluation.measured_curves import Measure, MeasuredCurve, read_curves
 from palate.evaluation.overoptimisation import Fit, Peak, difference_of_peaks, fit_form, peak_of, peak_sentence
 
-UNTRAINED: tuple[Measure, ...] = ("gold", "held_out")
+UNTRAINED: tuple[Measure, ...] = ("gold", "people", "held_out")
 """Measures that no policy is trained on, the best one first."""
 
 
@@ -67,7 +67,7 @@ class StopAdvice:
 
     Attributes:
         run: the run's name.
-        measure: gold, or else the held-out score.
+        measure: gold, or else people's verdicts, or else the held-out score.
         label: the point nearest to the stop: its iteration, n or model.
         axis: what the label is.
         sqrt_kl: the stop.

@@ -52,11 +52,16 @@ class Matchup:
 
     def plain_verdict(self) -> float | None:
         """Return the verdict that nobody has to be asked for: a tie of equal answers, a win over an empty one; None for others."""
-        one, other = texts_of(self.comparison)
-        if one == other:
-            return 0.5
-        empty = [not text.strip() and not calls for text, calls in (one, other)]
-        return 0.5 if all(empty) else float(empty[1]) if any(empty) else None
+        return known_verdict(self.comparison)
+
+
+def known_verdict(comparison: Comparison) -> float | None:
+    """Return the verdict on a pair that nobody has to be asked for: a tie of equal answers, a win over an empty one; None for others."""
+    one, other = texts_of(comparison)
+    if one == other:
+        return 0.5
+    empty = [not text.strip() and not calls for text, calls in (one, other)]
+    return 0.5 if all(empty) else float(empty[1]) if any(empty) else None
 
 
 def all_matchups(answered: Sequence[AnsweredPrompt]) -> list[Matchup]:

@@ -22,13 +22,15 @@ from palate.rewards.composition import Composition
 from palate.runs.run import Run
 from palate.samplers.prompts import fitting, prompts_at
 from palate.stages.online.algorithm import Algorithm, AlgorithmContext, TrainingBatch
-from palate.stages.online.measurements import held_out_scores, load_held_out, reward_metrics, say_limit, within_budget
+from palate.stages.online.measurements import held_out_metrics, held_out_scores, load_held_out, reward_metrics, say_limit, within_budget
 from palate.stages.online.online_settings import OnlineSettings
+from palate.stages.online.people_checks import PeopleChecks
 from palate.stages.online.pretraining import Texts
 from palate.stages.online.roles import FrozenModels, learning_policy, make_alike, new_value_model
 from palate.stages.online.rollout_sampler import RolloutSampler
 from palate.stages.online.rollouts import Rollouts, Scored, over_trees
 from palate.stages.online.score_metrics import gold_metrics, score_metrics, win_rate_metrics
+from palate.stages.online.start_pairs import StartPairs
 from palate.training.epochs import shuffled
 from palate.training.guards import repetition
 from palate.training.keep import BestReward, HeldOut, HeldOutMeasurement, Search
@@ -81,6 +83,8 @@ class Loop:
         self.search = Search(searched, self.learner, run.state / "best", 1, config.iterations)
         has_limits = isinstance(config.kl.control, BudgetKL) or config.guards.can_stop
         self.weights = MeasuredWeights(self.learner, run.state / "weights") if has_limits else None
+        models = self.reference, self.frozen, self.rewards, config.reward_parts(), self.held_out_reward
+        self.people = PeopleChecks(config.held_out.people, run, self.learner, StartPairs(*models, config.sampling, run.seed))
         self.gold = None if config.gold is None else load_gold(config.gold)
         self.kl = config.kl.control.start()
         self.iteration = self.prompts_taken = 0
@@ -93,15 +97,17 @@ class Loop:
     def iterate(self) -> dict[str, float]:
         """Run one iteration and return its metrics."""
         scored, metrics = self.score(self.sample(self.prompt(self.config.prompts_per_iteration)))
+        drawn = scored.rollouts
         if self.config.sampler.resample:
             scored, metrics = self.resample(scored, metrics)
         kl = self.kl
         self.kl = self.config.kl.control.after(kl, float(scored.kl.mean()), len(scored.rewards))
         self.measured = self.iteration - scored.rollouts.age
         self._keep_weights()
-        learned = {} if self.kl.is_spent else self.learn(self.credit(scored, kl.coef))
-        held_out = {} if self.kl.is_spent else self.search.look(self.iteration + 1)
-        return self.record(scored, kl.coef, {**metrics, **learned, **held_out})
+        judged = {} if self.kl.is_spent else self.people.after_scoring(self.iteration, drawn)
+        is_over = self.kl.is_spent or self.people.is_over
+        learned = {} if is_over else {**self.learn(self.credit(scored, kl.coef)), **self.search.look(self.iteration + 1)}
+        return self.record(scored, kl.coef, {**metrics, **learned}, judged)
 
     def prompt(self, count: int) -> list[int]:
         """Take the next prompts and return their numbers; they come in a new permutation each time the list is used up."""
@@ -130,9 +136,7 @@ class Loop:
             learner_logps = self._logps(self.policy, rollouts)
         metrics = {**reward_metrics(scores), **win_rate_metrics(scores, rollouts), **self.shaping.metrics(scores.rewards, rollouts.ended)}
         if self.held_out_reward is not None:
-            held_out = held_out_scores(self.held_out_reward, rollouts)
-            held_out = held_out[~held_out.isnan()]
-            metrics |= {"held_out_score/mean": float(held_out.mean()), "held_out_score/se": float(held_out.std() / len(held_out) ** 0.5)}
+            metrics |= held_out_metrics(self.held_out_reward, rollouts)
         return Scored(rollouts, reference_logps, scores.rewards, rewards, values, learner_logps, scores.added), metrics
 
     def resample(self, scored: Scored, metrics: Mapping[str, float]) -> tuple[Scored, dict[str, float]]:
@@ -171,12 +175,14 @@ class Loop:
         first_metrics = {f"first_{name}": first[name] for name in ("ratio/mean", "log_ratio/max") if name in first}
         return {**self.algorithm.logged(metrics), **first_metrics, **batch.metrics}
 
-    def record(self, scored: Scored, kl_coef: float, metrics: Mapping[str, float]) -> dict[str, float]:
-        """Return the iteration's metrics under their full names, and move on to the next iteration."""
+    def record(
+        self, scored: Scored, kl_coef: float, metrics: Mapping[str, float], of_people: Mapping[str, float] | None = None
+    ) -> dict[str, float]:
+        """Return the iteration's metrics under their full names, which those of people have, and move on to the next iteration."""
         rollouts = scored.rollouts
         logged = {
             **score_metrics(scored),
-            **({"flat_groups/share": float(scored.flat.float().mean())} if self._has_flat_groups else {}),
+            **({"flat_groups/share": float(scored.flat.float().mean())} if self.config.has_flat_groups else {}),
             "kl/mean": float(scored.kl.mean()),
             "kl_k3/mean": float(scored.kl_k3.mean()),
             "kl_token/mean": float(scored.kl.sum() / len(scored.reference_logps)),
@@ -192,7 +198,7 @@ class Loop:
             logged |= from_writer(partial(gold_metrics, self.gold, rollouts))
         self.iteration += 1
         self.last_metrics = logged
-        return {f"online/{name}": value for name, value in logged.items()}
+        return {**{f"online/{name}": value for name, value in logged.items()}, **(of_people or {})}
 
     def measure_held_out(self) -> HeldOutMeasurement:
         """Measure reward and KL on one completion per held-out prompt, drawn with the same seed every time."""
@@ -217,6 +223,7 @@ class Loop:
             if self.weights is not None and "good_weights" in numbers:
                 self.weights.restore(numbers, self.iteration)
             self.last_metrics = cast("dict[str, float]", numbers["last"])
+        self.people.restore(self.iteration)
         self.run.rewind(self.iteration)
 
     def save(self) -> None:
@@ -273,11 +280,6 @@ class Loop:
         with self.frozen.used(policy):
             return over_trees(rollouts.trees, limit, lambda batch: policy.logps(batch, temperature=temperature).logps)
 
-    @property
-    def _has_flat_groups(self) -> bool:
-        """Whether a prompt whose completions all got the same reward is lost for learning."""
-        return self.config.samples_per_prompt > 1 and (self.config.method.compares_siblings or bool(self.config.sampler.resample))
-
     def _keep_weights(self) -> None:
         """Write the weights before anything is learned with them; or put the last ones within the KL budget back where it is spent."""
         if self.weights is None:
@@ -296,7 +298,7 @@ class Loop:
         low, so the weights that are kept are measured again.
         """
         control = self.config.kl.control
-        if self.weights is None or not isinstance(control, BudgetKL) or isinstance(self.config.keep, BestReward):
+        if self.weights is None or not isinstance(control, BudgetKL) or isinstance(self.config.keep, BestReward) or self.people.chooses:
             return {}
         kept = max(self.weights.good) if self.kl.is_spent and self.weights.good else self.iteration
         while self._kl_apart() > control.nats and (earlier := self.weights.before(kept)) is not None:

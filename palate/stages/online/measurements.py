@@ -46,6 +46,13 @@ def held_out_scores(reward: LearnedReward, rollouts: Rollouts) -> Tensor:
     return table.sum(1)
 
 
+def held_out_metrics(reward: LearnedReward, rollouts: Rollouts) -> dict[str, float]:
+    """Return mean and standard error of the scores by the held-out reward model, over completions. Raises as `held_out_scores`."""
+    scores = held_out_scores(reward, rollouts)
+    scores = scores[~scores.isnan()]
+    return {"held_out_score/mean": float(scores.mean()), "held_out_score/se": float(scores.std() / len(scores) ** 0.5)}
+
+
 def within_budget(keep: BestReward, kl: KLPenalty) -> BestReward:
     """Return how the best weights are chosen: within the run's own KL budget too, where it has one."""
     if not isinstance(kl.control, BudgetKL):

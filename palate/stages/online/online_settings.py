@@ -17,6 +17,7 @@ from palate.rewards.composition import RewardPart
 from palate.rewards.model import ModelReward
 from palate.rewards.written_rules import WrittenRules
 from palate.stages.online.online_dpo import OnlineDPO
+from palate.stages.online.people_checks import PeopleInside
 from palate.stages.online.policy_gradient import PolicyGradient
 from palate.stages.online.presets import SETTINGS
 from palate.stages.online.pretraining import Pretraining
@@ -48,17 +49,19 @@ class RewardModelRequirements:
 
 @dataclass(frozen=True)
 class HeldOutData:
-    """A reward model and prompts that are measured and never learned from.
+    """A reward model, prompts and people's verdicts that are measured and never learned from.
 
     Attributes:
         reward: another reward model, which scores the completions of every iteration.
         prompts: prompts on which `keep` measures the policy: by `reward` here, or by the rewards of training without it.
         limit: how many of these prompts are used, at most.
+        people: people who compare the policy's answers with the start's while it trains, and can stop the run; none asks nobody.
     """
 
     reward: Input | None = None
     prompts: Input | None = None
     limit: Count | None = 256
+    people: PeopleInside | None = None
 
 
 @dataclass(frozen=True)
@@ -85,7 +88,7 @@ class OnlineSettings:
         pretraining: texts that the policy also learns from (PPO-ptx); none uses no texts.
         reward_requirements: what a reward model must have reached.
         guards: what the run watches, and what stops it. They are not part of the run's key: a run that was stopped goes on with others.
-        held_out: a reward model and prompts for measuring alone.
+        held_out: what is measured and never learned from.
         keep: the last weights, or those with the highest reward on held-out prompts within a KL budget.
         gold: import path of a function that knows the truth; its value is logged and never learned from.
         tokens_per_microbatch: tokens in a forward pass, at most.
@@ -154,6 +157,21 @@ class OnlineSettings:
                 "sampler.resample replaces prompts whose completions all got the same reward, which one completion always has: set "
                 "samples_per_prompt to 2 or more, or sampler.resample to 0"
             )
+        self._check_rewards()
+        if self.held_out.people is not None:
+            self.held_out.people.check(self.keep)
+        self.sampler.check(self.adapters)
+        self.shaping.within(self.sampling.max_tokens)
+        self.method.check(self.samples_per_prompt)
+        if isinstance(self.method, PolicyGradient):
+            self.method.check_reward(self.kl, self.shaping)
+        if not self.method.pays_kl and self.kl != KLPenalty() and not isinstance(self.kl.control, BudgetKL):
+            raise ConfigError(
+                f"method {self.method.kind} does not pay for KL: leave kl out, or use kl.control: budget_kl, which stops the run"
+            )
+
+    def _check_rewards(self) -> None:
+        """Raise ConfigError where the parts of the reward do not fit how completions are sampled, measured and offloaded."""
         parts = self.reward_parts().values()
         has_scorer = self.held_out.reward is not None or any(isinstance(part, ModelReward | WrittenRules) for part in parts)
         if self.offload and self.adapters is not None and not has_scorer:
@@ -169,15 +187,11 @@ class OnlineSettings:
                 f"keep: best_reward scores one completion per prompt, and rewards.{compared[0]} needs others beside it. Name a reward "
                 "model in held_out.reward, or use keep: last"
             )
-        self.sampler.check(self.adapters)
-        self.shaping.within(self.sampling.max_tokens)
-        self.method.check(self.samples_per_prompt)
-        if isinstance(self.method, PolicyGradient):
-            self.method.check_reward(self.kl, self.shaping)
-        if not self.method.pays_kl and self.kl != KLPenalty() and not isinstance(self.kl.control, BudgetKL):
-            raise ConfigError(
-                f"method {self.method.kind} does not pay for KL: leave kl out, or use kl.control: budget_kl, which stops the run"
-            )
+
+    @property
+    def has_flat_groups(self) -> bool:
+        """Whether a prompt whose completions all got the same reward is lost for learning."""
+        return self.samples_per_prompt > 1 and (self.method.compares_siblings or bool(self.sampler.resample))
 
     def reward_parts(self) -> Mapping[str, RewardPart]:
         """Return the parts of the reward by name; `reward` alone is one part called "reward"."""

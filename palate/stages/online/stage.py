@@ -40,7 +40,7 @@ class Online(OnlineSettings):
             self._train(run, loop, watch)
         except GuardStopError as stop:
             raise TrainingError(f"{stop}. {self._stopped(run, loop, stop)}") from stop
-        best = loop.finish()
+        best = {**loop.finish(), **loop.people.finish()}
         keep_model(run, trained(run, loop.policy, self.adapters, loop.learner), self.adapters)
         loop.algorithm.save(run, loop.learner)
         ending = {"kl_coef": loop.kl.coef, "is_spent": loop.kl.is_spent, "iterations": loop.iteration, "last": loop.last_metrics}
@@ -52,7 +52,7 @@ class Online(OnlineSettings):
         words = "".join(f"{word} " for word in caveats_of(self.rewards))
         with run.progress(self.iterations, "online", self._limits()) as advance:
             advance(loop.iteration)
-            while loop.iteration < self.iterations and not loop.kl.is_spent and not loop.search.is_over:
+            while loop.iteration < self.iterations and not loop.kl.is_spent and not loop.people.is_over and not loop.search.is_over:
                 metrics = loop.iterate()
                 watch.log(run, loop.iteration - 1, metrics)
                 if watch.is_safe:

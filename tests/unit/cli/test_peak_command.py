@@ -124,6 +124,23 @@ def test_the_page_says_when_to_stop_and_shows_every_point(capsys: pytest.Capture
     assert [line.split()[0] for line in table[2:42]] == [str(step) for step in range(40)]
 
 
+def test_people_inside_the_loop_advise_before_a_held_out_score(capsys: pytest.CaptureFixture[str]) -> None:
+    run = online("asked", peaks={"held_out_score": 1.8})
+    rates = []
+    for iteration in range(2, 40, 2):
+        d = 3 * math.sqrt(iteration / 39)
+        rate = 0.5 + 0.2 * d / 1.2 * (1 + math.log(1.2) - math.log(d))
+        rates.append({"iteration": iteration, "value": rate, "se": 0.02, "low": rate - 0.04, "high": rate + 0.04, "n": 32})
+    write_rows(run / "people" / "checks.jsonl", [{"iteration": 2, "rates": rates[:1]}, {"iteration": 38, "rates": rates}])
+    found = figures(capsys, run)
+    (advice,) = found["advice"]
+    assert (advice["measure"], advice["is_shown"]) == ("people", True)
+    assert advice["sqrt_kl"] == pytest.approx(1.2, rel=0.05)
+    (curve,) = (one for one in found["curves"] if one["measure"] == "people")
+    assert [point["iteration"] for point in curve["points"]] == [str(number) for number in range(2, 40, 2)]
+    assert [point["se"] for point in curve["points"]] == pytest.approx([0.02] * 19)
+
+
 def test_a_held_out_score_advises_where_there_is_no_gold_and_a_proxy_never_does(capsys: pytest.CaptureFixture[str]) -> None:
     (advice,) = figures(capsys, online("held", peaks={"held_out_score": 1.8}))["advice"]
     assert advice["measure"] == "held_out"
