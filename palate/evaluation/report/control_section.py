@@ -25,4 +25,4 @@ def controls_takeaway(report: ReportData) -> str:
 
 
 def _named(rows: list[tuple[ControlRow, Estimate]]) -> str:
-    return listed([f"the {row.name} ({gain(gap)})" for row, gap in rows])
+    return listed([f"\u201c{row.name}\u201d ({gain(gap)})" for row, gap in rows])

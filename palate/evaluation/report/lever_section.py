@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -17,6 +18,10 @@ from palate.evaluation.report.svg import COLOURS, MUTED, Chart, figure, heading,
 
 LEVER_COLOURS = ("online", "direct", "search", "ablation", "rose", "blue")
 """Colours of the levers in the chart of all of them, in their order."""
+
+
+SAME_SIGNS = 6
+"""From so many differences of one sign on, the sign test excludes zero: 2 x 0.5^6 is 0.03."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +40,8 @@ def levers_headline(report: ReportData) -> str:
     levers = report.levers.levers
     if not levers:
         return ""
-    moved = [one for one in levers if one.main_change.excludes_zero]
-    still = [one.name.lower() for one in levers if not one.main_change.excludes_zero]
+    moved = [one for one in levers if is_measurable(one.main_change)]
+    still = [one.name.lower() for one in levers if not is_measurable(one.main_change)]
     clauses = [f"{one.name.lower()} by {signed(one.main_change.value)}{' on its region' if one.has_region else ''}" for one in moved]
     parts = [f"From one end to the other, gold moves with {listed(clauses)}."] if moved else []
     if still:
@@ -61,8 +66,13 @@ def lever_takeaway(lever: Lever) -> str:
     return f"{text}{start} the region\u2019s prompts gold {_moves(inside)}, and on the others it {_moves(outside)}."
 
 
+def is_measurable(change: Estimate) -> bool:
+    """Whether the interval excludes zero; where all values are the same and there is no interval, the sign test decides."""
+    return change.excludes_zero or (math.isnan(change.se) and change.value != 0 and change.n >= SAME_SIGNS)
+
+
 def _moves(change: Estimate) -> str:
-    if not change.excludes_zero:
+    if not is_measurable(change):
         return f"does not measurably change ({gain(change)})"
     return f"{'rises' if change.value > 0 else 'falls'} by {number(abs(change.value))} ({errors(change)})"
 

@@ -168,4 +168,4 @@ def test_the_chart_names_every_coefficient_and_the_start() -> None:
     assert chart is not None
     for drawing in (chart.wide, chart.narrow):
         assert [word for word in (">0.001<", ">0.1<", ">SFT<", "what training maximises") if word not in drawing] == []
-    assert "coefficient 0.001: gold 0.50 (0.48 to 0.52) at the square root of KL 4.0" in chart.alt
+    assert "Coefficient 0.001: gold 0.50 (0.48 to 0.52) at the square root of KL 4.0" in chart.alt

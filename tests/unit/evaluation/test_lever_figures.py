@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -163,6 +164,14 @@ def test_sentences_say_what_the_intervals_say() -> None:
         "From one end to the other, gold moves with noise by +0.10 and coverage by +0.30 on its region. Epochs does not measurably move it."
     )
     assert levers_headline(sample_report()) == ""
+
+
+def test_a_change_that_is_the_same_everywhere_is_decided_by_its_sign() -> None:
+    lever = made("Coverage", 0.0, inside=1.0, outside=0.0)
+    for n, text in ((17, "gold rises by 1.00 (the same in all of 17 values)"), (5, "gold does not measurably change (+1.00, the same")):
+        same = replace(lever, changes={**lever.changes, "inside": Estimate(1.0, math.nan, math.nan, math.nan, n)})
+        assert text in lever_takeaway(same)
+        assert ("+1.00 on its region" in levers_headline(replace(sample_report(), levers=Levers((same,))))) is (n == 17)
 
 
 def test_gold_against_accuracy_is_said_and_drawn() -> None:
