@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from palate.evaluation.intervals import Estimate
-from palate.evaluation.report.dot_charts import FULL, HALF, NARROW, drawn
+from palate.evaluation.report.dot_charts import FULL, NARROW, drawn
 from palate.evaluation.report.formatting import errors, gain, interval, listed, number, percent, sentence, signed, wrapped
 from palate.evaluation.report.lever_records import AccuracyEffect, Lever
 from palate.evaluation.report.report_data import ReportData
@@ -181,7 +181,7 @@ def accuracy_effect_chart(report: ReportData) -> Chart | None:
         axes.margins(x=0.06, y=0.1)
         return drawing
 
-    return drawn(draw, "accuracy-effect", _effect_alt(effect), HALF)
+    return drawn(draw, "accuracy-effect", _effect_alt(effect), FULL)
 
 
 def effect_colours(report: ReportData) -> dict[str, str]:

@@ -96,14 +96,21 @@ def _frontier(axes: Axes, sweep: KLSweep, title: str, note: str, values: Sequenc
     places = [point.sqrt_kl for point in sweep.points]
     if start is not None:
         axes.axhline(start.value, color=MUTED, linewidth=0.9, linestyle=(0, (2, 2)), zorder=1)
+        axes.plot([0], [start.value], "o", color=MUTED, markersize=5.5, markeredgewidth=0, zorder=3)
         axes.annotate(
-            sweep.start_name, (1, start.value), xycoords=("axes fraction", "data"), xytext=(0, 4), textcoords="offset points",
-            ha="right", color=MUTED, fontsize=8,
-        )  # fmt: skip
+            sweep.start_name,
+            (0, start.value),
+            xytext=(0, -10),
+            textcoords="offset points",
+            ha="center",
+            va="center",
+            color=MUTED,
+            fontsize=8.8,
+        )
     axes.plot(places, [one.value for one in values], color=colour, linewidth=1.6, alpha=0.5, zorder=2)
     axes.vlines(places, [one.low for one in values], [one.high for one in values], color=colour, linewidth=5, alpha=0.28, zorder=3)
     axes.plot(places, [one.value for one in values], "o", color=colour, markersize=5.5, markeredgewidth=0, zorder=4)
-    reach = max(places) - min(places)
+    reach = max(places) or 1.0
     for k, (point, value) in enumerate(zip(sweep.points, values, strict=True)):
         near = any(abs(places[k] - other) < 0.06 * reach for other in places[k + 1 :])
         axes.annotate(
@@ -111,4 +118,5 @@ def _frontier(axes: Axes, sweep: KLSweep, title: str, note: str, values: Sequenc
             textcoords="offset points", ha="center", va="center", color=colour, fontsize=8.8, fontweight="bold",
         )  # fmt: skip
     axes.set_xlabel("\u221aKL to the start (nats)", fontsize=8.5)
-    axes.margins(x=0.07, y=0.2)
+    axes.set_xlim(-0.06 * reach, 1.08 * reach)
+    axes.margins(y=0.2)
