@@ -36,9 +36,10 @@ def _too_low(sweep: KLSweep, point: SweepPoint) -> str:
     """Say what the smallest coefficient did."""
     at = coefficient(point.coefficient)
     if point.below_best is None:
-        return f"That is the smallest one, so a price that is too low is not among these: {at} does not go off the rails."
+        return "That is the smallest one, so none of these is shown to be too low."
     if not point.below_best.high < 0:
-        return f"{at} is not measurably worse ({gain(point.below_best)}): here a low price does not go off the rails."
+        far = f"at \u221aKL {number(point.sqrt_kl, 1)}"
+        return f"{at} is not measurably worse ({gain(point.below_best)}), {far}: no harm of a low price is shown."
     over = point.over_start
     where = "" if over is None else _beside_start(over, sweep.start_name)
     return f"Too low goes off the rails: {at} ends {gain(point.below_best)} below it, at \u221aKL {number(point.sqrt_kl, 1)}{where}."
@@ -48,9 +49,9 @@ def _too_high(sweep: KLSweep, point: SweepPoint) -> str:
     """Say what the largest coefficient did."""
     at, over = coefficient(point.coefficient), point.over_start
     if point.below_best is None:
-        return f"That is the largest one, so a price that is too high is not among these: {at} does not hold the policy back."
+        return "That is the largest one, so none of these is shown to be too high."
     if not point.below_best.high < 0:
-        return f"{at} is not measurably worse ({gain(point.below_best)}): here a high price does not hold the policy back."
+        return f"{at} is not measurably worse ({gain(point.below_best)}): no harm of a high price is shown."
     if over is None or over.excludes_zero:
         where = "" if over is None else _beside_start(over, sweep.start_name)
         return f"A high price costs gain and does not stop it: {at} ends {gain(point.below_best)} below the best{where}."

@@ -154,12 +154,12 @@ def test_the_sentence_follows_the_intervals() -> None:
     assert text.startswith("Gold is highest at a coefficient of 0.1: 0.70 (0.68 to 0.72), +0.15, 15 SE against SFT.")
     assert "Too low goes off the rails: 0.001 ends \u22120.20, 20 SE below it, at \u221aKL 4.0 and below SFT" in text
     assert "Too high changes nothing: at 10 the policy is not measurably apart from SFT" in text
-    assert "here a low price does not go off the rails" in said(point(0.001, 0.69, 0.14, -0.01, 16), BEST)
-    assert "here a high price does not hold the policy back" in said(BEST, point(10, 0.69, 0.14, -0.01, 1))
+    assert "at \u221aKL 4.0: no harm of a low price is shown" in said(point(0.001, 0.69, 0.14, -0.01, 16), BEST)
+    assert "no harm of a high price is shown" in said(BEST, point(10, 0.69, 0.14, -0.01, 1))
     text = said(BEST, point(10, 0.6, 0.05, -0.1, 0.2))
     assert "A high price costs gain and does not stop it: 10 ends" in text
-    assert "That is the smallest one" in text
-    assert "That is the largest one" in said(point(0.001, 0.5, -0.05, -0.2, 16), BEST)
+    assert "That is the smallest one, so none of these is shown to be too low." in text
+    assert "That is the largest one, so none of these is shown to be too high." in said(point(0.001, 0.5, -0.05, -0.2, 16), BEST)
 
 
 def test_the_chart_names_every_coefficient_and_the_start() -> None:
