@@ -147,10 +147,10 @@ def _lever_panel(axes: Axes, panel: LeverPanel, labels: Sequence[str], setting: 
     axes.plot(places, values, "o", color=hue, markersize=5.5, markeredgewidth=0, zorder=4)
     for k in (0, len(values) - 1):
         text = percent(values[k], 1) if panel.percentages else number(values[k])
+        top = values[k] if math.isnan(panel.values[k].high) else panel.values[k].high
         axes.annotate(
-            text, (k, panel.values[k].high), xytext=(0, 6), textcoords="offset points", ha="center", va="bottom", color=hue, fontsize=9,
-            fontweight="bold",
-        )  # fmt: skip
+            text, (k, top), xytext=(0, 6), textcoords="offset points", ha="center", va="bottom", color=hue, fontsize=9, fontweight="bold"
+        )
     axes.set_xticks(list(places), [wrapped(label, 10) for label in labels])
     if panel.percentages:
         axes.yaxis.set_major_formatter(lambda y, _: percent(y))

@@ -36,7 +36,7 @@ def _too_low(sweep: KLSweep, point: SweepPoint) -> str:
     """Say what the smallest coefficient did."""
     at = coefficient(point.coefficient)
     if point.below_best is None:
-        return "That is the smallest one, so none of these is shown to be too low."
+        return f"{at} is the smallest one, so none of these is shown to be too low."
     if not point.below_best.high < 0:
         far = f"at \u221aKL {number(point.sqrt_kl, 1)}"
         return f"{at} is not measurably worse ({gain(point.below_best)}), {far}: no harm of a low price is shown."
@@ -49,7 +49,7 @@ def _too_high(sweep: KLSweep, point: SweepPoint) -> str:
     """Say what the largest coefficient did."""
     at, over = coefficient(point.coefficient), point.over_start
     if point.below_best is None:
-        return "That is the largest one, so none of these is shown to be too high."
+        return f"{at} is the largest one, so none of these is shown to be too high."
     if not point.below_best.high < 0:
         return f"{at} is not measurably worse ({gain(point.below_best)}): no harm of a high price is shown."
     if over is None or over.excludes_zero:
@@ -72,7 +72,7 @@ def sweep_chart(report: ReportData) -> Chart | None:
     proxies = [point.proxy for point in sweep.points if point.proxy is not None]
     panels = [(sentence(sweep.measure), "what is true", [point.value for point in sweep.points], sweep.start)]
     if len(proxies) == len(sweep.points):
-        panels.append(("The reward model\u2019s score", "what training maximises", proxies, None))
+        panels.append(("Score", "what training maximises", proxies, None))
 
     def draw(inches: float) -> Figure:
         across = len(panels) if inches > NARROW else 1

@@ -158,8 +158,8 @@ def test_the_sentence_follows_the_intervals() -> None:
     assert "no harm of a high price is shown" in said(BEST, point(10, 0.69, 0.14, -0.01, 1))
     text = said(BEST, point(10, 0.6, 0.05, -0.1, 0.2))
     assert "A high price costs gain and does not stop it: 10 ends" in text
-    assert "That is the smallest one, so none of these is shown to be too low." in text
-    assert "That is the largest one, so none of these is shown to be too high." in said(point(0.001, 0.5, -0.05, -0.2, 16), BEST)
+    assert "0.1 is the smallest one, so none of these is shown to be too low." in text
+    assert "0.1 is the largest one, so none of these is shown to be too high." in said(point(0.001, 0.5, -0.05, -0.2, 16), BEST)
 
 
 def test_the_chart_names_every_coefficient_and_the_start() -> None:
