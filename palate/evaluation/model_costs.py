@@ -53,10 +53,10 @@ def _of_revise(path: Path, record: RunRecord) -> Figures:
 
 
 def _of_samples(path: Path, record: RunRecord) -> Figures:
-    """All that was sampled, which for the stage rerank is n times the completions that it kept, by their mean length."""
+    """All that was sampled. For rerank that is n times what it kept, by its mean length, or nothing where `samples` were given."""
     rows: list[Mapping[str, Any]] = [row for _, row in read_rows(path / "samples.jsonl")]
     kept = sum(int(each.get("tokens", 0)) for row in rows for each in row["completions"])
-    n: Any = record.config.get("n", 1)
+    n: Any = record.config.get("n", 1) if record.config.get("samples") is None else 0
     return 0, 0, 0, kept * int(n)
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 from torch import Tensor
 
 from palate.config.artifacts import model_at, models_at
-from palate.core import Completion, ConfigError, Prompt
+from palate.core import Completion, ConfigError, Prompt, TrainingError
 from palate.models.precision import DType
 from palate.rewards.composition import Composition, RewardPart
 from palate.rewards.learned import MAX_UNSCORED, LearnedReward
@@ -113,6 +113,16 @@ class CompletionScorer:
         columns = {name: _known(column) for name, column in found.table.items()}
         details = [{name: column[row] for name, column in columns.items()} for row in range(len(found.rewards))]
         return CompletionScores(_by_prompt(_known(found.rewards), groups), _by_prompt(details, groups))
+
+    def control_scores(self, prompts: Sequence[Prompt], answers: Sequence[Completion]) -> list[float | None]:
+        """Score texts that no model wrote, one per prompt, None where there is no score. The run records no reasons, and goes on."""
+        groups = [[answer] for answer in answers]
+        if isinstance(self.scorer, LearnedReward):
+            return _known(self.scorer.table(prompts, groups)[0].sum(1))
+        try:
+            return _known(self.scorer.score(prompts, groups).rewards)
+        except TrainingError:  # more than half of them have no score
+            return [None] * len(answers)
 
 
 def _known(column: Tensor) -> list[float | None]:

@@ -6,10 +6,11 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
+from annotated_types import Ge
 from torch import Tensor
 
 from palate.agreement.estimates import known
@@ -28,6 +29,7 @@ from palate.evaluation.evals import eval_means
 from palate.evaluation.intervals import mean
 from palate.evaluation.published_figures import published_figures
 from palate.evaluation.rule_audit import audited
+from palate.evaluation.standing_controls import Control, control_answers, with_gold, written_controls
 from palate.evaluation.training_prompts import prompt_digest
 from palate.models.causal import CausalPolicy
 from palate.models.load import load_policy, load_reference
@@ -65,6 +67,8 @@ class Evaluate:
         rules: written rules that the completions are checked against, and who checks them.
         gold: import path of a function that knows the truth.
         probes: import paths of functions f(completion) that return a number, by name.
+        control_prompts: prompts, at most, on which `reward` and `gold` also score answers without content: none, a repeated sentence, and
+            the prompt itself. 0 scores no such answer. The parts in `rewards` never do, because they may cost money.
         limit: how many prompts are read, at most; none reads all.
         sampling: the temperature, and the length of the longest completion.
         tokens_per_microbatch: tokens in a forward pass, at most.
@@ -83,6 +87,7 @@ class Evaluate:
     gold: FunctionInput | None = None
     probes: dict[str, FunctionInput] = field(default_factory=dict)
     columns: ColumnTypes = field(default_factory=Recognised)
+    control_prompts: Annotated[int, Ge(0)] = 128
     limit: Count | None = None
     sampling: Sampling = field(default_factory=Sampling)
     tokens_per_microbatch: Count = 16_384
@@ -103,9 +108,11 @@ class Evaluate:
             policy = None if self.model is None else load_policy(model_at(self.model), dtype=self.dtype)
             completions = self._completions(run, policy)
             advance(1, "completions")
-            rows = self._measure(run, policy, completions)
-            audit = {} if self.rules is None else {"rules": audited(run, self.rules, completions, rows)}
+            controls = self._controls(completions)
+            rows = self._measure(run, policy, completions, controls)
+            audit: dict[str, object] = {} if self.rules is None else {"rules": audited(run, self.rules, completions, rows)}
             write_rows(run.directory / "completions.jsonl", rows)
+            audit |= written_controls(run, controls, rows)
             advance(1, "scores")
             evals = [] if policy is None or not self.evals else self._evals().rows(run, policy)
             if evals:
@@ -160,8 +167,19 @@ class Evaluate:
             )
         return [(prompt, given[prompt.id]) for prompt in prompts if prompt.id in given]
 
-    def _measure(self, run: Run, policy: CausalPolicy | None, completions: Answered) -> list[dict[str, Any]]:
-        """Return a row for each completion with its figures."""
+    def _controls(self, completions: Answered) -> list[Control]:
+        """Return the standing controls with their gold, where `reward` or `gold` can score them."""
+        if self.reward is None and self.gold is None:
+            return []
+        controls = control_answers(completions, self.control_prompts)
+        if self.gold is not None:
+            values = from_writer(partial(with_gold, controls, load_gold(self.gold)))
+            for control, value in zip(controls, values, strict=True):
+                control.row["gold"] = value
+        return controls
+
+    def _measure(self, run: Run, policy: CausalPolicy | None, completions: Answered, controls: Sequence[Control]) -> list[dict[str, Any]]:
+        """Return a row for each completion with its figures, and give the controls their scores."""
         rows: list[dict[str, Any]] = [
             {
                 "id": p.id,
@@ -186,14 +204,21 @@ class Evaluate:
             for row, counted in zip(rows, from_writer(partial(_counts, count, rows)), strict=True):
                 row.setdefault("probes", {})[name] = counted
         if self.reward is not None or self.rewards:
-            self._score(run, policy, completions, rows)
+            self._score(run, policy, completions, rows, controls)
         if self.reference is not None and policy is not None:
             for row, kl in zip(rows, self._kl(policy, completions), strict=True):
                 row["kl"] = kl
         return rows
 
-    def _score(self, run: Run, policy: CausalPolicy | None, completions: Answered, rows: Sequence[dict[str, Any]]) -> None:
-        """Give each row its score, and beside it those of the parts and what they are made of."""
+    def _score(
+        self,
+        run: Run,
+        policy: CausalPolicy | None,
+        completions: Answered,
+        rows: Sequence[dict[str, Any]],
+        controls: Sequence[Control],
+    ) -> None:
+        """Give each row its score, and beside it those of the parts and what they are made of. `reward` scores the controls too."""
         tokenizer = None if policy is None else policy.tokenizer
         scorer = CompletionScorer.load(run, self.reward, self.rewards, tokenizer, self.dtype)
         prompts = [prompt for prompt, _ in completions]
@@ -203,6 +228,10 @@ class Evaluate:
             row["score"] = score
             if details:
                 row["parts"] = details
+        if self.reward is not None and controls:
+            values = scorer.control_scores([control.prompt for control in controls], [control.answer for control in controls])
+            for control, value in zip(controls, values, strict=True):
+                control.row["score"] = value
 
     def _kl(self, policy: CausalPolicy, completions: Answered) -> list[float]:
         """Return the KL of each completion to the reference by k1, summed over its tokens, nats."""

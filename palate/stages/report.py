@@ -15,11 +15,15 @@ from palate.core import ConfigError
 from palate.data.jsonl import read_rows
 from palate.evaluation import report_sections
 from palate.evaluation.comparison_figures import read_comparison
+from palate.evaluation.control_figures import control_rows
 from palate.evaluation.evaluated_model import read_evaluated
+from palate.evaluation.kl_sweep import kl_sweep
 from palate.evaluation.label_sources import GoldScoreCache, label_source
+from palate.evaluation.lever_figures import ReportedLever, levers_of
 from palate.evaluation.model_costs import measured_runs, model_cost
 from palate.evaluation.published_sections import published_of
 from palate.evaluation.report import LabelSource, LineageRow, ReportData, RunWarning, StageTiming, Variant, VariantRole, write_report
+from palate.evaluation.report.lever_records import Levers
 from palate.evaluation.report.what_was_learned import learned_and_not
 from palate.evaluation.revision_figures import revision_rounds
 from palate.evaluation.rule_sections import rules_of
@@ -82,6 +86,8 @@ class Report:
         costs: whether the page says what each model cost in labels and in tokens.
         sources: who judged, to compare what labels cost and what they were worth.
         gold: the function that knows the truth, for the share of labels that are right.
+        sweep: online runs that differ in the KL coefficient, or evaluate runs of their models: gold or a held-out score against the KL.
+        levers: settings that were turned one at a time, with what each did to reward models and to policies.
         training: online runs by name, for plots of score and gold against the KL.
         tuned: name of the online run that is compared with `without_kl`.
         without_kl: name of the online run without a KL penalty.
@@ -104,6 +110,8 @@ class Report:
     costs: bool = False
     sources: tuple[ReportedSource, ...] = ()
     gold: FunctionInput | None = None
+    sweep: tuple[Input, ...] = ()
+    levers: tuple[ReportedLever, ...] = ()
     training: dict[str, Input] = field(default_factory=dict)
     tuned: str | None = None
     without_kl: str | None = None
@@ -122,6 +130,10 @@ class Report:
             raise ConfigError(f"two models of the report are called {twice[0]!r}. Give each model a name of its own")
         if self.revision_labels is not None and self.revisions is None:
             raise ConfigError("revision_labels are about revisions: name the revise run in revisions too")
+        if len(self.sweep) == 1:
+            raise ConfigError("sweep has one run. Give at least two runs that differ in the KL coefficient")
+        for lever in self.levers:
+            lever.check()
         for source in self.sources:
             if source.model not in (None, *names):
                 raise ConfigError(f"sources: the model {source.model!r} is not one of the models. Use one of: {', '.join(names)}")
@@ -163,6 +175,9 @@ class Report:
             else learned_and_not(reward, wins, training.runs if training else (), lengths, {model.key: model.key for model in models}),
             training=training,
             reward_model=reward,
+            sweep=kl_sweep(self.sweep, reference, self.reference) if self.sweep else None,
+            levers=levers_of(self.levers, None if reward is None else reward.rows[0].ceiling) if self.levers else Levers(),
+            controls=control_rows(models, reference),
             revisions=None if self.revisions is None else revision_rounds(self.revisions, self.revision_labels),
             comparison=None if self.comparison is None else read_comparison(Path(self.comparison)),
             costs=tuple(model_cost(model.name, model.evaluation) for model in self.models) if self.costs else (),

@@ -9,11 +9,11 @@ import numpy as np
 import numpy.typing as npt
 
 from palate.agreement.estimates import known
-from palate.config.artifacts import model_at
+from palate.config.artifacts import file_at, model_at
 from palate.config.functions import load_gold
 from palate.config.types import Count, FunctionInput, Input, ModelInput
-from palate.core import Completion, DataError, Prompt, Sampling, derive_seed
-from palate.data.formats import ColumnTypes, Recognised, completion_row, sample_row
+from palate.core import Completion, ConfigError, DataError, Prompt, Sampling, derive_seed
+from palate.data.formats import ColumnTypes, Recognised, completion_row, read_samples, sample_row
 from palate.data.jsonl import write_rows
 from palate.distributed.ranks import from_writer
 from palate.evaluation.best_of_n import best_of_n_curve, best_of_n_kl, best_of_n_table
@@ -24,6 +24,7 @@ from palate.rewards.part import caveats_of
 from palate.runs.run import Run
 from palate.samplers.kinds import LocalSamplerSettings, SamplerKind
 from palate.samplers.prompts import fitting, prompts_at
+from palate.samplers.sampler import PromptReader
 
 SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
@@ -34,6 +35,7 @@ class Rerank:
 
     Attributes:
         model: the policy to sample from. Where a server has it, only its tokenizer and its configuration are read here.
+        samples: completions that were drawn before, in place of model and prompts; the first `n` of each prompt compete.
         reward: a reward model, or the run that trained it; a short form of `rewards` with this model alone.
         rewards: the parts of the reward by name, as in `online`: reward models, functions, rules, servers, judges, rubrics.
         prompts: the prompts to complete.
@@ -47,10 +49,11 @@ class Rerank:
         dtype: the type that policy and `reward` compute in; auto is bfloat16 on GPUs, else float32.
     """
 
-    model: ModelInput
-    prompts: Input
+    model: ModelInput | None = None
+    prompts: Input | None = None
     reward: Input | None = None
     rewards: dict[str, RewardPart] = field(default_factory=dict)
+    samples: Input | None = None
     columns: ColumnTypes = field(default_factory=Recognised)
     limit: Count | None = None
     n: Count = 16
@@ -61,8 +64,11 @@ class Rerank:
     dtype: DType = "auto"
 
     def check(self) -> None:
-        """Raise ConfigError where the sampler cannot draw so, or there is not exactly one reward."""
+        """Raise ConfigError where the sampler cannot draw so, or there is not exactly one reward or one source of completions."""
         require_one_reward("rerank", self.reward, self.rewards)
+        named = [self.model is not None, self.prompts is not None]
+        if any(named) if self.samples is not None else not all(named):
+            raise ConfigError("rerank needs either samples, or a model and prompts: set samples alone, or the other two")
         self.sampler.check(self.sampling)
 
     def run(self, run: Run) -> None:
@@ -71,13 +77,14 @@ class Rerank:
         `demonstrations.jsonl` has those with an end token, for `sft` to learn from (best-of-n distillation). `curve.jsonl` has the curve of
         each prompt, whose errors go together.
         """
-        sampler = self.sampler.open(model_at(self.model), self.dtype)
-        scorer = CompletionScorer.load(run, self.reward, self.rewards, sampler.tokenizer, self.dtype)
-        prompts = fitting(run, prompts_at(run, self.prompts, self.limit, self.columns), sampler, self.sampling.max_tokens)
+        sampler = None if self.model is None else self.sampler.open(model_at(self.model), self.dtype)
+        scorer = CompletionScorer.load(run, self.reward, self.rewards, None if sampler is None else sampler.tokenizer, self.dtype)
+        prompts, groups = self._given(run) if sampler is None else (self._prompts(run, sampler), [])
         scorer.check_prompts(prompts)
         with run.progress(2, "rerank") as advance:
-            groups = sampler.generate(prompts, self.n, self.sampling, derive_seed(run.seed, "rerank"))
-            sampler.close()
+            if sampler is not None:
+                groups = sampler.generate(prompts, self.n, self.sampling, derive_seed(run.seed, "rerank"))
+                sampler.close()
             advance(1, "sampled")
             scored = scorer.scores(prompts, groups).scores
             advance(1, "scored")
@@ -107,6 +114,25 @@ class Rerank:
         per_prompt = ({name: table[k].tolist() for name, table in columns.items()} for k in range(len(prompts)))
         write_rows(run.directory / "curve.jsonl", [{"id": prompt.id, **row} for prompt, row in zip(prompts, per_prompt, strict=True)])
         run.summary({"prompts": len(prompts), "curve": curve, **caveats_of(self.rewards)})
+
+    def _prompts(self, run: Run, sampler: PromptReader) -> list[Prompt]:
+        assert self.prompts is not None
+        return fitting(run, prompts_at(run, self.prompts, self.limit, self.columns), sampler, self.sampling.max_tokens)
+
+    def _given(self, run: Run) -> tuple[list[Prompt], list[list[Completion]]]:
+        """Return the prompts of `samples` with `n` completions each, and record those that have fewer.
+
+        Raises:
+            DataError: no prompt has so many.
+        """
+        assert self.samples is not None
+        table = read_samples(file_at(self.samples, "samples.jsonl"), limit=self.limit, columns=self.columns)
+        rows = [(prompt, list(completions[: self.n])) for prompt, completions in table.rows if len(completions) >= self.n]
+        few = [f"fewer than {self.n} completions"] * (len(table.rows) - len(rows))
+        run.dropped(self.samples, [row.kind for row in table.dropped] + few)
+        if not rows:
+            raise DataError(f"{self.samples}: none of its {len(table.rows)} prompts has {self.n} completions. Lower n, or sample more")
+        return [prompt for prompt, _ in rows], [completions for _, completions in rows]
 
     def _known(
         self,

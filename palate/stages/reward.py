@@ -15,6 +15,7 @@ from palate.core import ConfigError, DataError, Preference, derive_seed
 from palate.core.process import before_sharing_out
 from palate.data.formats import MEAN, ColumnTypes, Recognised, read_preferences
 from palate.data.jsonl import write_rows
+from palate.data.prompt_region import PromptRegion
 from palate.data.splits import shuffled, split_held_out
 from palate.distributed.ranks import from_writer
 from palate.evaluation.active_learning import ask_next
@@ -59,6 +60,7 @@ class Reward:
             preferences.
         held_out_share: share of the prompts for testing where `held_out` is none.
         limit: how many preferences are read, at most; none reads all.
+        leave_out: prompts whose preferences are not learned, to see what that costs; they are still tested on. None learns all.
         epochs: epochs over the data; more than two over-fit.
         prompts_per_step: prompts, with all their completions, per optimizer step.
         max_tokens: most tokens of prompt and completion together; none uses the model's limit.
@@ -88,6 +90,7 @@ class Reward:
     reference_samples: Input | None = None
     held_out_share: float = 0.1
     limit: Count | None = None
+    leave_out: PromptRegion | None = None
     epochs: Amount = 1.0
     prompts_per_step: Count = 32
     max_tokens: Count | None = None
@@ -259,9 +262,14 @@ class Reward:
             reasons += ["its prompt is held out"] * (len(rows) - len(train))
         else:
             train, test = split_held_out(rows, self.held_out_share, derive_seed(run.seed, "held_out"))
+        if self.leave_out is not None:
+            train, count = self.leave_out.removed_from(train, derive_seed(run.seed, "leave_out"))
+            reasons += ["its prompt is in the region that is left out"] * count
         run.dropped(self.preferences, reasons)
         if not train:
-            raise DataError(f"{self.preferences}: no preference is left to train on. Give more prompts than are held out")
+            raise DataError(
+                f"{self.preferences}: no preference is left to train on. Give more prompts than are held out, or leave out fewer"
+            )
         return (shuffled(train, derive_seed(run.seed, "shuffle")) if self.control == "shuffled" else train), test
 
     def _grouped(self, run: Run, path: str, rows: list[Preference]) -> list[Preference]:

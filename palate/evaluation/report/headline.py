@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from palate.evaluation.report.formatting import listed, number, people_labels, percent, sentence, signed, thousands
+from palate.evaluation.report.lever_section import levers_headline
 from palate.evaluation.report.records import DimensionScore, WinRate
 from palate.evaluation.report.report_data import ReportData
 from palate.evaluation.report.source_records import LabelSource
@@ -15,7 +16,8 @@ from palate.evaluation.report.trajectory import score_trend, trajectory
 
 def headline(report: ReportData) -> str:
     """The page's first sentence or two, or its title where nothing was compared."""
-    parts = [text for text in (_ways_sentence(report) or _gain_sentence(report), _without_kl_sentence(report)) if text]
+    first = levers_headline(report) or _ways_sentence(report) or _gain_sentence(report)
+    parts = [text for text in (first, _without_kl_sentence(report)) if text]
     return sentence(" ".join(parts)) if parts else report.title
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from palate.core import DataError
 from palate.evaluation.comparison_figures import PolicyComparison
 from palate.evaluation.report.constitution_records import ModelCost, RevisionRounds
+from palate.evaluation.report.lever_records import ControlRow, KLSweep, Levers
 from palate.evaluation.report.published_records import PublishedFigureRow
 from palate.evaluation.report.records import (
     AuditRow,
@@ -47,6 +48,9 @@ class ReportData:
     takeaways: Takeaways | None = None
     training: Training | None = None
     reward_model: RewardModelCard | None = None
+    sweep: KLSweep | None = None
+    levers: Levers = Levers()
+    controls: tuple[ControlRow, ...] = ()
     revisions: RevisionRounds | None = None
     costs: tuple[ModelCost, ...] = ()
     sources: tuple[LabelSource, ...] = ()
@@ -109,6 +113,7 @@ class ReportData:
         yield from (("rules", key) for row in self.rules for key in (*row.broken, *row.versus_reference))
         yield from (("exploits", row.variant) for row in self.exploits)
         yield from (("costs", row.variant) for row in self.costs)
+        yield from (("controls", row.variant) for row in self.controls if row.variant)
         yield from (("sources of labels", row.variant) for row in self.sources if row.variant)
         yield from (("replicates", row.variant) for row in self.replicates)
         yield from (("examples", answer.variant) for example in self.examples for answer in example.answers)

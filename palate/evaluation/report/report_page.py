@@ -16,14 +16,23 @@ from palate.evaluation.peak_report import FittedCurve, verdict
 from palate.evaluation.report import comparison_text, dot_charts, line_charts, takeaways
 from palate.evaluation.report import formatting as wording
 from palate.evaluation.report.constitution_section import costs_takeaway, revision_dimensions, revisions_takeaway
+from palate.evaluation.report.control_section import controls_takeaway
 from palate.evaluation.report.dot_charts import FULL, HALF
 from palate.evaluation.report.headline import headline
+from palate.evaluation.report.lever_section import (
+    accuracy_effect_chart,
+    accuracy_effect_takeaway,
+    effect_colours,
+    lever_charts,
+    lever_takeaway,
+)
 from palate.evaluation.report.model_colours import model_colours, run_colours
 from palate.evaluation.report.records import Eval, ExampleAnswer, Highlight
 from palate.evaluation.report.report_data import ReportData
 from palate.evaluation.report.rule_section import rules_takeaway
 from palate.evaluation.report.source_section import has_source_chart, source_chart, sources_takeaway
 from palate.evaluation.report.svg import Chart, described
+from palate.evaluation.report.sweep_section import sweep_chart, sweep_takeaway
 from palate.evaluation.report.tiles import tiles
 from palate.evaluation.report.training_chart import training_chart, training_height
 from palate.evaluation.report.training_records import Training, TrainingRun
@@ -67,11 +76,18 @@ def _view(report: ReportData) -> Mapping[str, object]:
         "exploits": dot_charts.exploit_chart(report),
         "audit": dot_charts.audit_chart(report),
         "best_of_n": line_charts.best_of_n_chart(report),
+        "sweep": sweep_chart(report),
+        "accuracy_effect": accuracy_effect_chart(report),
     }
     return {
         "chart": {name: drawing(chart) for name, chart in drawings.items()},
         "say": _sentences(report, capability, refusal),
         "tiles": tiles(report),
+        "levers": [
+            (lever, wording.sentence(lever_takeaway(lever)), drawing(made))
+            for lever, made in zip(report.levers.levers, lever_charts(report), strict=True)
+        ],
+        "lever_colours": effect_colours(report),
         "capability": capability,
         "refusal": refusal,
         "name": {variant.key: variant.name for variant in report.variants},
@@ -115,6 +131,9 @@ def _sentences(report: ReportData, capability: tuple[Eval, ...], refusal: tuple[
         "audit": takeaways.audit_takeaway(report),
         "rules": rules_takeaway(report),
         "best_of_n": takeaways.best_of_n_takeaway(report),
+        "sweep": sweep_takeaway(report),
+        "accuracy_effect": accuracy_effect_takeaway(report),
+        "controls": controls_takeaway(report),
     }
     return {name: wording.sentence(text) for name, text in texts.items()}
 

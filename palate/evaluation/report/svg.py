@@ -123,8 +123,12 @@ def inline(made: Figure, name: str) -> str:
     text = re.sub(r"font-family:[^;\"]*;?\s*", "", text)
     text = re.sub(r"'DejaVu Sans'[^;\"]*", "inherit", text)
     text = re.sub(r"#[0-9a-f]{6}\b", _variable, text)
-    text = re.sub(r"-?\d+\.\d{3,}", lambda match: f"{float(match.group(0)):.2f}", text)
+    text = re.sub(r"<[^>]*>", lambda tag: re.sub(r"-?\d+\.\d{3,}", _rounded, tag.group(0)), text)  # what is read stays as it is
     return re.sub(r"\n\s*", "\n", text).strip()
+
+
+def _rounded(match: re.Match[str]) -> str:
+    return f"{float(match.group(0)):.2f}"
 
 
 def _variable(match: re.Match[str]) -> str:

@@ -156,14 +156,16 @@ def _evaluate(script: MemoryScript, machine: Machine, stage: Evaluate, origins: 
 
 
 def _rerank(script: MemoryScript, machine: Machine, stage: Rerank, origins: Origins) -> None:
-    origin, width = origins["model"], width_of(stage, machine)
-    load(script, machine, "policy", origin, width=width)
+    lengths, width = Lengths(machine.tokens // 2, stage.sampling.max_tokens), width_of(stage, machine)
+    if "model" in origins:
+        load(script, machine, "policy", origins["model"], width=width)
     for role, reward in rewards_of(origins).items():
         load_frozen(script, machine, role, reward, width)
-    lengths = lengths_of(machine, origin, completion=stage.sampling.max_tokens)
-    rows = (stage.limit or MANY) * stage.n // machine.ranks
-    sample(script, origin, width, rows, lengths.prompt, lengths.completion)
-    script.drop("sampler")
+    if "model" in origins:
+        lengths = lengths_of(machine, origins["model"], completion=stage.sampling.max_tokens)
+        rows = (stage.limit or MANY) * stage.n // machine.ranks
+        sample(script, origins["model"], width, rows, lengths.prompt, lengths.completion)
+        script.drop("sampler")
     score_by_rewards(script, machine, origins, width, lengths, stage.n)
 
 

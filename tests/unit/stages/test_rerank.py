@@ -1,17 +1,19 @@
 """Best of n: the best of each prompt is kept, and what ended can be learned from."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from palate.core import Sampling, derive_seed
-from palate.data.formats import read_prompts, read_samples
-from palate.data.jsonl import read_rows
+from palate.core import Completion, ConfigError, DataError, Message, Prompt, Sampling, derive_seed
+from palate.data.formats import read_prompts, read_samples, sample_row
+from palate.data.jsonl import read_rows, write_rows
+from palate.evaluation.model_costs import COSTS
 from palate.models.load import load_policy
 from palate.models.scalar import scalar_from
 from palate.rewards.learned import LearnedReward
-from palate.runs.record import RunPlan
+from palate.runs.record import RunPlan, read_record
 from palate.runs.run import Run, open_run
 from palate.samplers.local import LocalSampler
 from palate.stages.rerank import Rerank
@@ -86,3 +88,45 @@ def test_the_best_of_each_prompts_own_completions_is_kept_and_what_was_cut_off_h
             columns = zip(*(row[name] for row in per_prompt), strict=True)  # type: ignore[misc]
             assert [sum(column) / len(prompts) for column in columns] == pytest.approx(curve[name])
         assert curve["gold"][0] == pytest.approx(sum(len(one.text.split()) for group in groups for one in group) / 36)
+
+
+def test_completions_that_were_drawn_before_compete_as_those_of_the_model_do(home: Path) -> None:
+    sampling = Sampling(max_tokens=12)
+    prompts = read_prompts(home / "prompts.jsonl").rows
+    groups = LocalSampler(load_policy(home / "base")).generate(prompts, 4, sampling, derive_seed(1, "rerank"))
+    few = sample_row(Prompt("few", (Message("user", "the cook has tea"),)), groups[0][:3])
+    (home / "drawn").mkdir()
+    write_rows(home / "drawn" / "samples.jsonl", [*(sample_row(*row) for row in zip(prompts, groups, strict=True)), few])
+    gold = "tests.unit.stages.test_rerank:longest"
+    fresh = ran(
+        Rerank(str(home / "base"), str(home / "prompts.jsonl"), str(home / "reward"), n=4, sampling=sampling, gold=gold), home, "fresh"
+    )
+    given = ran(Rerank(reward=str(home / "reward"), samples=str(home / "drawn"), n=4, gold=gold), home, "given")
+    texts = [[group[0].text for _, group in read_samples(one.directory / "samples.jsonl").rows] for one in (fresh, given)]
+    assert texts[0] == texts[1]
+    curves = [json.loads((one.directory / "summary.json").read_text())["curve"] for one in (fresh, given)]
+    assert curves[0]["gold"] == curves[1]["gold"]
+    assert curves[0]["score"] == pytest.approx(curves[1]["score"], abs=1e-4)
+    record = read_record(given.directory)
+    assert record is not None
+    assert record.dropped[str(home / "drawn")] == {"fewer than 4 completions": 1}
+    wrote = [COSTS["rerank"](given.directory, replace(record, config={"n": 4, **more}))[3] for more in ({}, {"samples": "drawn"})]
+    assert wrote[0] > 0
+    assert wrote[1] == 0, "it wrote nothing itself"
+    two = ran(Rerank(reward=str(home / "reward"), samples=str(home / "drawn"), n=2), home, "two")
+    assert [row.text for _, (row,) in read_samples(two.directory / "samples.jsonl").rows][-1] in {one.text for one in groups[0][:2]}
+
+
+@pytest.mark.parametrize(
+    "settings", [{}, {"model": "m"}, {"prompts": "p"}, {"model": "m", "prompts": "p", "samples": "s"}, {"prompts": "p", "samples": "s"}]
+)
+def test_there_is_one_source_of_completions(settings: dict[str, str]) -> None:
+    with pytest.raises(ConfigError, match="either samples, or a model and prompts"):
+        Rerank(reward="r", **settings).check()
+    Rerank(reward="r", samples="s").check()
+
+
+def test_samples_of_which_no_prompt_has_enough_are_refused(home: Path) -> None:
+    write_rows(home / "one.jsonl", [sample_row(Prompt("a", (Message("user", "the cook has tea"),)), [Completion("tea")])])
+    with pytest.raises(DataError, match="none of its 1 prompts has 4 completions"):
+        ran(Rerank(reward=str(home / "reward"), samples=str(home / "one.jsonl"), n=4), home, "none")

@@ -13,6 +13,7 @@ import torch
 from palate.core import Completion, Message, Preference, Prompt, derive_seed
 from palate.data.formats import read_preferences, read_samples
 from palate.data.jsonl import write_rows
+from palate.data.prompt_region import PromptRegion
 from palate.data.splits import split_held_out
 from palate.evaluation.reward_model import assess, predictions
 from palate.models.adapters import LoRA
@@ -246,3 +247,16 @@ def test_an_adapter_learns_the_coefficient_too(train: Train) -> None:
     assert float(model.likelihood.raw.detach().abs().max()) > 1e-3
     assert torch.equal(model.likelihood.coefficients, beside.likelihood.coefficients)
     assert model.normalisation == beside.normalisation
+
+
+def test_a_region_that_is_left_out_is_not_learned_and_is_still_tested(train: Train, home: Path) -> None:
+    def having(word: str, numbers: range) -> int:
+        return sum(word in text(k).split() for k in numbers)
+
+    word = next(word for word in WORDS if 0 < having(word, range(20)) < 20 and having(word, range(20, 30)))
+    run = train(leave_out=PromptRegion(rf"\b{word}\b"))
+    inside = having(word, range(20))
+    assert summary_of(run)["preferences"] == 20 - inside
+    reasons = {"its prompt is held out": 4, "its prompt is in the region that is left out": inside}
+    assert dropped_of(run)[str(home / "pairs.jsonl")] == reasons
+    assert len(rows_of(run, "predictions.jsonl")) == 10, "those of the region that are held out are tested"

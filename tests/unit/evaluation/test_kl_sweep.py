@@ -1,0 +1,171 @@
+"""A sweep over KL strengths becomes one frontier, and its sentence says what the intervals say."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from palate.core import ConfigError, DataError
+from palate.data.jsonl import write_rows
+from palate.evaluation.evaluated_model import EvaluatedModel, read_evaluated
+from palate.evaluation.intervals import Estimate, mean, paired_difference
+from palate.evaluation.kl_sweep import kl_sweep
+from palate.evaluation.report.lever_records import KLSweep, SweepPoint
+from palate.evaluation.report.sweep_section import sweep_chart, sweep_takeaway
+from palate.runs.record import Parent, RunPlan, read_record
+from palate.runs.run import open_run
+from tests.support.evaluated_runs import completion, evaluated_run
+from tests.unit.evaluation.sample_report import sample_report
+
+
+def online(root: Path, coefficient: float, *, gold: float = 0.6) -> Path:
+    """An online run of eight iterations; gold and KL rise linearly to their last values, with an error of .01 per iteration."""
+    with open_run(root, RunPlan(f"kl-{coefficient:g}", "online", {"coefficient": coefficient})).active() as run:
+        rows = []
+        for step in range(8):
+            part = step / 7
+            row = {
+                "step": step,
+                "online/kl_coef/value": coefficient,
+                "online/kl/mean": 4 * part,
+                "online/gold/mean": 0.5 + (gold - 0.5) * part,
+                "online/gold/se": 0.01,
+                "online/score/mean": part,
+                "online/score/se": 0.1,
+                "online/held_out_score/mean": 2 * part,
+                "online/held_out_score/se": 0.05,
+            }
+            rows.append(row)
+        write_rows(run.directory / "metrics.jsonl", rows)
+        run.summary({"iterations": 8})
+    return run.directory
+
+
+def model_of(root: Path, trained: Path, gold: list[float], kl: float, name: str) -> Path:
+    """An evaluate run of the model that an online run made."""
+    record = read_record(trained)
+    assert record is not None
+    rows = [completion(k, gold=value, kl=kl + k % 3, score=10 * value) for k, value in enumerate(gold)]
+    return evaluated_run(root, name, rows, parents=(Parent("model", str(trained), record.key),))
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> EvaluatedModel:
+    rows = [completion(k, gold=0.5 + 0.01 * (k % 5)) for k in range(20)]
+    return read_evaluated("SFT", str(evaluated_run(tmp_path, "start", rows)))
+
+
+def test_online_runs_are_measured_on_their_last_quarter(tmp_path: Path, start: EvaluatedModel) -> None:
+    runs = [str(online(tmp_path, coefficient, gold=gold)) for coefficient, gold in ((0.1, 0.7), (10.0, 0.5), (0.001, 0.4))]
+    sweep = kl_sweep(runs, start, "SFT")
+    assert [point.coefficient for point in sweep.points] == [0.001, 0.1, 10.0]
+    assert sweep.measure == "gold"
+    low, best, high = sweep.points
+    ends = [0.5 - 0.1 * part for part in (6 / 7, 1)]
+    assert low.value.value == pytest.approx(np.mean(ends))
+    assert low.value.se == pytest.approx(0.01 / np.sqrt(2))
+    assert low.kl.value == pytest.approx(4 * 6.5 / 7)
+    assert sweep.best is best
+    assert best.below_best is None
+    assert sweep.start is not None
+    assert (sweep.start.value, sweep.start.se, sweep.start_name) == (0.5, 0.01, "the start")
+    assert high.over_start is not None
+    assert high.over_start.value == pytest.approx(0)
+    assert high.over_start.se == pytest.approx(0.01 * np.sqrt(1.5))
+    assert high.below_best is not None
+    plain = 1.959963984540054 * high.below_best.se
+    assert high.below_best.high - high.below_best.value > 1.1 * plain, "the interval allows for the choice of the best of three"
+    assert low.proxy is not None
+    assert low.proxy.value == pytest.approx(6.5 / 7)
+
+
+def test_without_gold_the_held_out_score_is_the_measure(tmp_path: Path, start: EvaluatedModel) -> None:
+    blind = [str(online(tmp_path, coefficient)) for coefficient in (0.1, 1.0)]
+    for directory in blind:
+        path = Path(directory) / "metrics.jsonl"
+        path.write_text(path.read_text().replace("online/gold", "online/other"))
+    sweep = kl_sweep(blind, start, "SFT")
+    assert sweep.measure == "held-out score"
+    assert sweep.points[0].value.value == pytest.approx(13 / 7)
+    for directory in blind:
+        path = Path(directory) / "metrics.jsonl"
+        path.write_text(path.read_text().replace("online/held_out_score", "online/more"))
+    with pytest.raises(DataError, match="not all runs measured gold"):
+        kl_sweep(blind, start, "SFT")
+
+
+def test_evaluated_models_are_paired_by_prompt_with_each_other_and_with_the_start(tmp_path: Path, start: EvaluatedModel) -> None:
+    rng = np.random.default_rng(0)
+    hard = rng.normal(0, 0.2, 20)
+    golds = {0.01: hard + 0.4, 1.0: hard + 0.6 + rng.normal(0, 0.01, 20)}
+    runs = [
+        str(model_of(tmp_path, online(tmp_path, coefficient), gold.tolist(), 2.0, f"eval-{coefficient:g}"))
+        for coefficient, gold in golds.items()
+    ]
+    sweep = kl_sweep(runs, start, "SFT")
+    assert [point.coefficient for point in sweep.points] == [0.01, 1.0]
+    for point, gold in zip(sweep.points, golds.values(), strict=True):
+        assert point.value.value == pytest.approx(gold.mean())
+        assert point.kl.value == pytest.approx(2 + np.mean([k % 3 for k in range(20)]))
+        assert point.over_start is not None
+        expected = paired_difference(gold, [0.5 + 0.01 * (k % 5) for k in range(20)])
+        assert point.over_start.value == pytest.approx(expected.value)
+        assert point.proxy is not None
+        assert point.proxy.value == pytest.approx(10 * gold.mean())
+    below = sweep.points[0].below_best
+    assert below is not None
+    assert below.se < 0.01 < mean(golds[1.0]).se, "paired"
+    assert "20 prompts that all runs share" in sweep.how
+
+
+def test_runs_that_are_no_sweep_are_refused(tmp_path: Path, start: EvaluatedModel) -> None:
+    first = online(tmp_path, 0.1)
+    evaluation = model_of(tmp_path, first, [0.5, 0.6], 1.0, "one")
+    with pytest.raises(ConfigError, match="online runs alone, or evaluate runs"):
+        kl_sweep([str(first), str(evaluation)], start, "SFT")
+    with pytest.raises(ConfigError, match=r"two of the runs have the KL coefficient 0\.1"):
+        kl_sweep([str(first), str(first)], start, "SFT")
+    strange = evaluated_run(tmp_path, "strange", [completion(k, gold=0.5, kl=1.0) for k in range(2)])
+    with pytest.raises(ConfigError, match="0 online runs led to the model"):
+        kl_sweep([str(strange), str(evaluation)], start, "SFT")
+
+
+def estimate(value: float, half: float = 0.02) -> Estimate:
+    return Estimate(value, half / 1.96, value - half, value + half, 100)
+
+
+def point(coefficient: float, value: float, over: float, below: float | None, kl: float, **more: Any) -> SweepPoint:
+    return SweepPoint(coefficient, estimate(kl), estimate(value), estimate(over), None if below is None else estimate(below), **more)
+
+
+def said(*points: SweepPoint) -> str:
+    return sweep_takeaway(replace(sample_report(), sweep=KLSweep("gold", points, estimate(0.55), "SFT", "")))
+
+
+BEST = point(0.1, 0.7, 0.15, None, 2)
+
+
+def test_the_sentence_follows_the_intervals() -> None:
+    text = said(point(0.001, 0.5, -0.05, -0.2, 16), BEST, point(10, 0.55, 0.0, -0.15, 0.01))
+    assert text.startswith("Gold is highest at a coefficient of 0.1: 0.70 (0.68 to 0.72), +0.15, 15 SE against SFT.")
+    assert "Too low goes off the rails: 0.001 ends \u22120.20, 20 SE below it, at \u221aKL 4.0 and below SFT" in text
+    assert "Too high changes nothing: at 10 the policy is not measurably apart from SFT" in text
+    assert "at \u221aKL 4.0: no harm of a low price is shown" in said(point(0.001, 0.69, 0.14, -0.01, 16), BEST)
+    assert "no harm of a high price is shown" in said(BEST, point(10, 0.69, 0.14, -0.01, 1))
+    text = said(BEST, point(10, 0.6, 0.05, -0.1, 0.2))
+    assert "A high price costs gain and does not stop it: 10 ends" in text
+    assert "0.1 is the smallest one, so none of these is shown to be too low." in text
+    assert "0.1 is the largest one, so none of these is shown to be too high." in said(point(0.001, 0.5, -0.05, -0.2, 16), BEST)
+
+
+def test_the_chart_names_every_coefficient_and_the_start() -> None:
+    points = (point(0.001, 0.5, -0.05, -0.2, 16, proxy=estimate(2)), replace(BEST, proxy=estimate(1)))
+    chart = sweep_chart(replace(sample_report(), sweep=KLSweep("gold", points, estimate(0.55), "SFT", "")))
+    assert chart is not None
+    for drawing in (chart.wide, chart.narrow):
+        assert [word for word in (">0.001<", ">0.1<", ">SFT<", "what training maximises") if word not in drawing] == []
+    assert "Coefficient 0.001: gold 0.50 (0.48 to 0.52) at the square root of KL 4.0" in chart.alt
