@@ -133,8 +133,8 @@ def main() -> int:
     parser.add_argument("--runs", type=Path, default=Path("runs/bench-trade-offs"))
     parser.add_argument("--n", type=int, default=16, help="samples per prompt to choose among")
     parser.add_argument("--prompts", type=int, default=200, help="held-out prompts")
-    parser.add_argument("--iterations", type=int, default=12, help="of training")
-    parser.add_argument("--coefficient", type=float, default=0.05, help="of the KL penalty in training")
+    parser.add_argument("--iterations", type=int, default=20, help="of training")
+    parser.add_argument("--coefficient", type=float, default=0.1, help="of the KL penalty in training")
     options = parser.parse_args()
     points = []
     for seed in options.seeds:
