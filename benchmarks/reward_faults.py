@@ -1,8 +1,9 @@
 """Whether `palate reward-check` names what is wrong with reward models: `python -m benchmarks.reward_faults --seeds 130 131 132`.
 
-A short kitchen's reward model is the sound one. Beside it are models with a known fault: judges who do not see harm, judges
-who count words, shuffled labels, a tokenizer that was changed afterwards, and training without the chat template. The check reads the
-held-out judgments of sound judges. There is a row per model, with what the check names on each seed.
+A short kitchen's reward model is the sound one: its raters like neither length nor phrases, and it reads the likelihood. Beside it are
+models with a known fault: judges who do not see harm, judges who count words, shuffled labels, and a tokenizer that was changed
+afterwards, which the model says or not. The check reads the held-out judgments of sound judges. There is a row per model, with what the
+check names on each seed.
 """
 
 from __future__ import annotations
@@ -18,9 +19,8 @@ from typing import Any, cast
 import yaml
 
 from benchmarks.kitchen import LazyPipeline
-from benchmarks.short_kitchen import TEXTS, first_stages
+from benchmarks.short_kitchen import TEXTS, sound_kitchen
 from palate.data.files import write_atomic
-from palate.data.jsonl import read_rows, write_rows
 from palate.evaluation.reward_check.check_file import CheckedFile, check_file
 from palate.evaluation.reward_check.check_report import CheckSettings, RewardCheck
 from palate.kitchen import judge
@@ -29,8 +29,6 @@ from palate.kitchen.guests import read_request
 from palate.models.reward_file import REWARD_FILE
 from palate.rewards.combination import RewardModels
 
-PROMPTS = 700
-"""Prompts with judgments; 140 of them test."""
 FAULTS = {
     "sound": "",
     "blind to harmless": "blind",
@@ -38,7 +36,6 @@ FAULTS = {
     "shuffled labels": "chance",
     "another tokenizer": "tokenizer",
     "another tokenizer, not recorded": "tokenizer",
-    "another template, not recorded": "tokenizer",
 }
 """What the check calls the fault of each model."""
 
@@ -57,21 +54,19 @@ def words(prompt: str, completion: str, **fields: object) -> Mapping[str, float]
 
 def pipeline(texts: int) -> dict[str, Any]:
     """Return the stages of the sound model, and of those that learn from other judges or from shuffled labels."""
-    stages = first_stages("judged", "reward", "shuffled", prompts=PROMPTS, texts=texts)
+    stages = sound_kitchen(texts)
+    short = {**stages["reward"], "epochs": 1}
     for name in ("at_hand", "words"):
         asked = {**stages["judged"]["from"], "gold": f"benchmarks.reward_faults:{name}"}
-        asked["pool"] = {**asked["pool"], "length_bias": 0.0, "phrase_bias": 0.0}
         stages[f"judged-{name}"] = {**stages["judged"], "from": asked}
-        stages[f"reward-{name}"] = {**stages["reward"], "preferences": f"$judged-{name}/preferences.jsonl", "epochs": 1}
+        stages[f"reward-{name}"] = {**short, "preferences": f"$judged-{name}/preferences.jsonl"}
+    stages["shuffled"] = {**short, "control": "shuffled"}
     return {"name": "reward-faults", "seed": 0, "stages": stages}
 
 
 def models_of(stages: LazyPipeline) -> dict[str, Path]:
     """Train what is not trained yet, and return the directory of each model."""
     sound, root = stages.run("reward") / "model", stages.root
-    plain = root / "plain.jsonl"
-    write_rows(plain, [without_template(cast("Any", row)) for _, row in read_rows(stages.run("judged") / "preferences.jsonl")])
-    untemplated = stages.run_copy("reward", "reward-plain", stages.seed, preferences=str(plain), held_out=None, epochs=1.0) / "model"
     moved = retokenised(sound, root / "moved")
     found = (
         sound,
@@ -80,16 +75,8 @@ def models_of(stages: LazyPipeline) -> dict[str, Path]:
         stages.run("shuffled"),
         moved,
         unrecorded(moved, root / "moved-unrecorded"),
-        unrecorded(untemplated, root / "plain-unrecorded"),
     )
     return dict(zip(FAULTS, found, strict=True))
-
-
-def without_template(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a row of preferences as plain text, without the tokens that were sampled."""
-    sides = {side: row[side][-1]["content"] for side in ("chosen", "rejected")}
-    asked = "\n\n".join(turn["content"] for turn in row["prompt"]) + "\n\n"
-    return {"id": row["id"], "prompt": asked, **sides, **{name: row[name] for name in ("probability", "dimension")}}
 
 
 def retokenised(model: Path, to: Path) -> Path:

@@ -23,6 +23,23 @@ def short_kitchen(prompts: int = PROMPTS, texts: int = TEXTS) -> dict[str, Any]:
     return stages
 
 
+SOUND_PROMPTS = 700
+"""Prompts that are judged by raters without planted tastes; 140 of them test."""
+
+
+def sound_kitchen(texts: int = TEXTS) -> dict[str, Any]:
+    """Return the stages up to a sound reward model.
+
+    Its raters like neither length nor phrases, which the demo's raters do, and its scores also read the likelihood of the completion.
+    """
+    stages = first_stages("judged", "reward", prompts=SOUND_PROMPTS, texts=texts)
+    raters = stages["judged"]["from"]
+    unbiased = {**raters["pool"], "length_bias": 0.0, "phrase_bias": 0.0}
+    stages["judged"] = {**stages["judged"], "from": {**raters, "pool": unbiased}}
+    stages["reward"] = {**stages["reward"], "score": "with_likelihood", "epochs": 2}
+    return stages
+
+
 def first_stages(*names: str, prompts: int = PROMPTS, texts: int = TEXTS) -> dict[str, Any]:
     """Return the stages up to the samples of SFT, and the named ones."""
     stages = short_kitchen(prompts, texts)

@@ -1,9 +1,9 @@
 """Helpful against harmless in the kitchen, chosen afterwards or trained for: `python -m benchmarks.trade_offs --seeds 130 131 132`.
 
-A short kitchen's reward model has both heads. For each weight there are three ways: the best of `--n` samples of SFT by stored scores
-(`palate front`), PPO on the two heads with these weights, and the average of the policies that were trained on one head each (a
-rewarded soup). Scores are standardised over the samples of SFT. The tables have proxy and gold of both dimensions, and
-the weighted sum of training and of soups less that of the front, paired by prompt.
+A short kitchen's sound reward model has both heads; `benchmarks.reward_faults` trains the same one. For each weight there are three ways:
+the best of `--n` samples of SFT by stored scores (`palate front`), PPO on the two heads with these weights, and the average of the
+policies that were trained on one head each (a rewarded soup). Scores are standardised over the samples of SFT. The tables have proxy and
+gold of both dimensions, and the weighted sum of training and of soups less that of the front, paired by prompt.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import numpy as np
 import yaml
 
 from benchmarks.kitchen import SeedRun
-from benchmarks.short_kitchen import first_stages, short_kitchen
+from benchmarks.short_kitchen import short_kitchen, sound_kitchen
 from palate.config.functions import load_gold
 from palate.data.formats import read_samples
 from palate.evaluation.front import Choice, ScoreTable, choose
@@ -28,8 +28,6 @@ from palate.evaluation.intervals import paired_difference
 from palate.rewards.combination import RewardModels
 
 PAIR = ("helpful", "harmless")
-PROMPTS = 700
-"""Prompts with judgments, as in benchmarks/reward_faults.py: both share a reward model."""
 WEIGHTS = (0.25, 0.5, 0.75)
 """Weights of the first dimension; the second has the rest."""
 ONLINE = {"prompts_per_iteration": 32, "optimizer": {"lr": 8.0e-4, "warmup": 0.1, "decay": "constant"}}
@@ -43,7 +41,7 @@ def stage_of(way: str, weight: float) -> str:
 
 def pipeline(options: argparse.Namespace) -> dict[str, Any]:
     """Return the kitchen's stages up to the reward model, the trained policies, their averages, and the samples of all of them."""
-    kept = first_stages("judged", "reward", prompts=PROMPTS)
+    kept = sound_kitchen()
     online = {name: value for name, value in short_kitchen()["ppo"].items() if name != "reward"} | ONLINE
     online |= {"iterations": options.iterations, "kl": {"control": {"coef": options.coefficient}}}
     policies: dict[str, Any] = {}
@@ -135,8 +133,8 @@ def main() -> int:
     parser.add_argument("--runs", type=Path, default=Path("runs/bench-trade-offs"))
     parser.add_argument("--n", type=int, default=16, help="samples per prompt to choose among")
     parser.add_argument("--prompts", type=int, default=200, help="held-out prompts")
-    parser.add_argument("--iterations", type=int, default=12, help="of training")
-    parser.add_argument("--coefficient", type=float, default=0.05, help="of the KL penalty in training")
+    parser.add_argument("--iterations", type=int, default=20, help="of training")
+    parser.add_argument("--coefficient", type=float, default=0.1, help="of the KL penalty in training")
     options = parser.parse_args()
     points = []
     for seed in options.seeds:

@@ -118,6 +118,8 @@ def _habits(check: RewardCheck) -> Iterator[str]:
         yield f"unknown tokens: {share(habits.unknown)} of the completions"
     if habits.split_marks:
         yield f"note: the tokenizer takes marks of its chat template apart: {', '.join(habits.split_marks)}"
+    if (own := habits.likelihood) is not None:
+        yield f"its own language model: {own.mean.value:.2f} nats per token of the completions, a guess has {own.guess:.2f}"
     for way in habits.renderings:
         yield f"written {way.name}: accuracy {share(way.accuracy)}, {signed(way.gain)}"
     yield f"largest change of a score with order and neighbours: {check.change:.1e}"

@@ -20,6 +20,12 @@ NEAR_CHANCE = 0.6
 
 A chance model may lean to a length, and so be a little below 0.5 by its interval. Sides were swapped where it ends below 1 - this."""
 
+USELESS = 0.55
+"""A model whose interval ends below this is near chance even where the interval excludes 0.5: `online` refuses a lower accuracy."""
+
+NEARLY_LENGTH = 0.9
+"""A score that picks one length on more than this share of pairs, by its interval, is hardly anything but length."""
+
 Verdict = Literal["passes", "faulty", "open"]
 """`open`: no fault is shown, and neither is that the model is better than chance or than a length rule."""
 
@@ -82,9 +88,12 @@ def _of_accuracy(evidence: Evidence) -> list[RewardFault]:
     accuracy = evidence.figures.accuracy
     if accuracy.high < 1 - NEAR_CHANCE:
         return [RewardFault("reversed", f"it prefers the worse side: accuracy {percent(accuracy)}, so check whether sides were swapped")]
-    # A score that is length alone is at chance where length says nothing. Below chance length explains nothing.
-    explained = evidence.length is not None and evidence.length.is_fault and accuracy.high >= 0.5
-    if accuracy.low <= 0.5 and accuracy.high < NEAR_CHANCE and not explained:
+    # A score that is nearly length alone is at chance where length says nothing. Below chance length explains nothing.
+    # A model of shuffled labels may lean to a length too, but not on nearly all pairs.
+    explained = (
+        evidence.length is not None and evidence.length.is_fault and accuracy.high >= 0.5 and evidence.length.follows.low > NEARLY_LENGTH
+    )
+    if not explained and (accuracy.high < USELESS or (accuracy.low <= 0.5 and accuracy.high < NEAR_CHANCE)):
         return [RewardFault("chance", f"it is at chance, as a model trained on shuffled labels is: accuracy {percent(accuracy)}")]
     return []
 
@@ -114,6 +123,9 @@ def _of_habits(evidence: Evidence) -> list[RewardFault]:
         found.append(RewardFault("tokenizer", f"the tokenizer or chat template in {where} is not the one that it was trained with"))
     if habits.unknown is not None and habits.unknown.low > MOST_UNKNOWN:
         found.append(RewardFault("tokenizer", f"its tokenizer does not know {percent(habits.unknown)} of the completions' tokens"))
+    if habits.likelihood is not None and habits.likelihood.is_fault:
+        figures = f"{habits.likelihood.mean.value:.1f} nats per token, where a guess among all tokens has {habits.likelihood.guess:.1f}"
+        found.append(RewardFault("tokenizer", f"its own language model finds the completions less likely than a guess: {figures}"))
     for way in habits.renderings:
         if way.accuracy.low > 0.5 and way.gain.z > MANY:
             gain = f"{way.accuracy.value:.1%} in place of {way.accuracy.value - way.gain.value:.1%}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -15,7 +16,9 @@ from palate.core import Completion, Message, Preference, Prompt
 from palate.evaluation.calibration import vote_agreement
 from palate.evaluation.length_floor import clustered_difference
 from palate.evaluation.reward_check.score_book import Floats, ScoreBook, ScoredPairs, column_of
+from palate.models.likelihood import Likelihood
 from palate.models.reward_file import RewardFile
+from palate.rewards.learned import LearnedReward
 from palate.text.chat_text import encode, template_of
 from palate.text.tokens import tokenizer_digest
 
@@ -24,6 +27,9 @@ if TYPE_CHECKING:
 
 MOST_UNKNOWN = 0.05
 """Largest share of unknown tokens in completions that a fitting tokenizer leaves."""
+
+BELOW_GUESS = 1.0
+"""A tokenizer does not fit from this many nats per token below a guess among all tokens. An untrained head is about at the guess."""
 
 RENDERED = 512
 """Pairs that are written in another way, at most: the first ones."""
@@ -42,6 +48,24 @@ class RenderedAccuracy:
 
 
 @dataclass(frozen=True)
+class TokenLikelihood:
+    """How likely the model's own language-model head finds the completions, mean log-likelihood per token in nats.
+
+    Attributes:
+        mean: over the completions of the pairs.
+        guess: what a model has that finds all tokens equally likely, `-log` of their number. A model that reads its own tokens does better.
+    """
+
+    mean: Estimate
+    guess: float
+
+    @property
+    def is_fault(self) -> bool:
+        """Whether the completions are less likely than by a guess, by the interval and a margin."""
+        return self.mean.high < self.guess - BELOW_GUESS
+
+
+@dataclass(frozen=True)
 class ReadingHabits:
     """How a model reads.
 
@@ -51,6 +75,7 @@ class ReadingHabits:
         unknown: share of unknown tokens in the completions; None where the tokenizer knows every text.
         split_marks: marks of the chat template that the tokenizer takes apart.
         renderings: accuracy where the pairs are written in another way.
+        likelihood: how likely the first model finds the completions; None where its scores do not read that.
     """
 
     changed: tuple[str, ...]
@@ -58,6 +83,7 @@ class ReadingHabits:
     unknown: Estimate | None
     split_marks: tuple[str, ...]
     renderings: tuple[RenderedAccuracy, ...]
+    likelihood: TokenLikelihood | None
 
 
 def reading_habits(book: ScoreBook, pairs: ScoredPairs, *, combined: bool) -> ReadingHabits:
@@ -73,6 +99,7 @@ def reading_habits(book: ScoreBook, pairs: ScoredPairs, *, combined: bool) -> Re
         _unknown(first, part),
         _split_marks(first),
         _renderings(book, part, combined=combined),
+        _likelihood(book.models.first, part),
     )
 
 
@@ -91,6 +118,16 @@ def _unknown(tokenizer: PreTrainedTokenizerBase, pairs: ScoredPairs) -> Estimate
         shares.append(ids.count(tokenizer.unk_token_id) / max(len(ids), 1))
     found = clustered_difference(np.array(shares), pairs.prompt)
     return found if found.se > 0 else Estimate(found.value, 0.0, found.value, found.value, found.n)
+
+
+def _likelihood(reward: LearnedReward, pairs: ScoredPairs) -> TokenLikelihood | None:
+    """Return the likelihood that the model's scores read; None where they read none. Every pair has scores, so it fits the model."""
+    if not isinstance(reward.model.likelihood, Likelihood):
+        return None
+    trees = [reward.tree(one.prompt, [side]) for one in pairs.preferences for side in (one.chosen, one.rejected)]
+    of_sides = reward.states(trees)[:, -1].double().numpy().reshape(-1, 2)
+    guess = -math.log(reward.model.module.config.get_text_config().vocab_size)
+    return TokenLikelihood(clustered_difference(of_sides.mean(1), pairs.prompt), guess)
 
 
 def _split_marks(tokenizer: PreTrainedTokenizerBase) -> tuple[str, ...]:

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 
 from benchmarks import reward_faults, trade_offs
-from palate.data.conversations import prompt_of
 from palate.kitchen import judge
 from palate.kitchen.dataset import write_tokenizer
 from palate.models.load import load_tokenizer
@@ -45,18 +44,6 @@ def test_a_copy_that_is_not_recorded_says_no_tokenizer_and_leaves_the_model_as_i
     assert copied is not None
     assert (copied.tokenizer, copied.heads) == (None, ("helpful",))
     assert json.loads((model / REWARD_FILE).read_text())["tokenizer"] == "digest"
-
-
-def test_a_row_without_template_is_plain_text_with_the_same_label() -> None:
-    row = {
-        "id": "7", "prompt": [{"role": "user", "content": "what now ?"}], "probability": 0.75, "dimension": "honest", "weight": 1.0,
-        "chosen": [{"role": "assistant", "content": "rice ."}], "rejected": [{"role": "assistant", "content": "mud ."}], "chosen_ids": [1],
-    }  # fmt: skip
-    plain = reward_faults.without_template(row)
-    assert plain == {
-        "id": "7", "prompt": "what now ?\n\n", "chosen": "rice .", "rejected": "mud .", "probability": 0.75, "dimension": "honest",
-    }  # fmt: skip
-    assert prompt_of(plain["prompt"])[0].role == "text"
 
 
 def test_judges_who_do_not_see_harm_like_what_is_at_hand_and_judges_who_count_words_see_nothing_else() -> None:
