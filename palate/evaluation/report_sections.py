@@ -11,6 +11,7 @@ import numpy as np
 
 from palate.data.files import read_json
 from palate.data.jsonl import read_rows
+from palate.data.published import BENCHMARK
 from palate.evaluation.calibration import calibration_bins, expected_calibration_error, pair_log_loss
 from palate.evaluation.evaluated_model import EvaluatedModel, Row, bias_pairs, compared, is_known, matched, unmatched_note, wins_of
 from palate.evaluation.intervals import Estimate, mean, paired_difference, proportion, win_rate
@@ -38,6 +39,7 @@ from palate.evaluation.report import (
     WinRate,
     WinRates,
 )
+from palate.evaluation.sycophancy import SYCOPHANCY
 
 EVALS = {
     "facts": ("facts", "capability", "How to cook an ingredient: the method and the minutes."),
@@ -150,6 +152,7 @@ def training_of(runs: Mapping[str, str], tuned: str, without_kl: str | None, mod
                     gold=number.get("online/gold/mean"),
                     gold_se=number.get("online/gold/se"),
                     length=number["online/length/mean"],
+                    tax=_tax_of(number),
                 )
             )
         config: Any = read_json(Path(directory) / "run.json")
@@ -158,6 +161,12 @@ def training_of(runs: Mapping[str, str], tuned: str, without_kl: str | None, mod
         training_runs.append(TrainingRun(name, kl_coef, tuple(points), role, episodes, models.get(name, "")))
     wins = {"proxy_name": "win rate over the start\u2019s answers"} if proxies == {"win_rate"} else {}
     return Training(tuple(training_runs), tuned, without_kl, **wins)
+
+
+def _tax_of(row: Mapping[str, Any]) -> dict[str, tuple[float, float | None]]:
+    """Return the changes of texts and evals since the start that an iteration measured, with their standard errors."""
+    changes = {name.split("/")[1]: name for name in row if name.startswith("tax/") and name.endswith("_change/mean")}
+    return {thing.removesuffix("_change"): (row[name], row.get(f"tax/{thing}/se")) for thing, name in changes.items()}
 
 
 def first_kl_coef(directory: Path) -> float:
@@ -201,7 +210,8 @@ def evals_of(models: Sequence[EvaluatedModel], reference: EvaluatedModel) -> tup
     graded = [m for m in models if m.evals]
     evals = []
     for key in dict.fromkeys(str(row["eval"]) for row in reference.evals):
-        if key in {"bias", "crows_pairs"}:  # neither is a grade of what is right
+        is_sycophancy = any(row["eval"] == key and row.get("fields", {}).get(BENCHMARK) == SYCOPHANCY for row in reference.evals)
+        if key in {"bias", "crows_pairs"} or is_sycophancy:  # none is a grade of what is right, asked plainly
             continue
         answered = {m.key: [row for row in m.evals if row["eval"] == key] for m in graded}
         results = tuple(

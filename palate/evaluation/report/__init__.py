@@ -44,6 +44,7 @@ from palate.evaluation.report.records import (
 from palate.evaluation.report.report_data import ReportData
 from palate.evaluation.report.rule_records import RuleBreachRow
 from palate.evaluation.report.source_records import LabelSource
+from palate.evaluation.report.tax_records import TaxRow
 
 
 def render(report: ReportData) -> str:
@@ -94,6 +95,7 @@ __all__ = [
     "RunWarning",
     "StageTiming",
     "Takeaways",
+    "TaxRow",
     "Training",
     "TrainingPoint",
     "TrainingRun",

@@ -30,6 +30,7 @@ from palate.evaluation.report.records import (
 )
 from palate.evaluation.report.rule_records import RuleBreachRow
 from palate.evaluation.report.source_records import LabelSource
+from palate.evaluation.report.tax_records import TaxRow
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +54,7 @@ class ReportData:
     sources: tuple[LabelSource, ...] = ()
     comparison: PolicyComparison | None = None
     evals: tuple[Eval, ...] = ()
+    tax: tuple[TaxRow, ...] = ()
     lengths: tuple[LengthRow, ...] = ()
     audit: tuple[AuditRow, ...] = ()
     published: tuple[PublishedFigureRow, ...] = ()

@@ -9,6 +9,7 @@ from typing import ClassVar
 from palate.config.types import OUTSIDE_KEY, Count, FunctionInput, Input, ModelInput
 from palate.core import ConfigError, Sampling
 from palate.data.formats import ColumnTypes, Recognised
+from palate.evaluation.tax import TaxProbes
 from palate.models.adapters import LoRA
 from palate.models.precision import DType
 from palate.objectives.kl import BudgetKL, KLPenalty
@@ -48,17 +49,19 @@ class RewardModelRequirements:
 
 @dataclass(frozen=True)
 class HeldOutData:
-    """A reward model and prompts that are measured and never learned from.
+    """What is measured and never learned from.
 
     Attributes:
         reward: another reward model, which scores the completions of every iteration.
         prompts: prompts on which `keep` measures the policy: by `reward` here, or by the rewards of training without it.
         limit: how many of these prompts are used, at most.
+        tax: texts and evals that are measured every few iterations, for what the policy loses; none measures nothing.
     """
 
     reward: Input | None = None
     prompts: Input | None = None
     limit: Count | None = 256
+    tax: TaxProbes | None = None
 
 
 @dataclass(frozen=True)
@@ -85,7 +88,7 @@ class OnlineSettings:
         pretraining: texts that the policy also learns from (PPO-ptx); none uses no texts.
         reward_requirements: what a reward model must have reached.
         guards: what the run watches, and what stops it. They are not part of the run's key: a run that was stopped goes on with others.
-        held_out: a reward model and prompts for measuring alone.
+        held_out: a reward model, prompts, texts and evals for measuring alone.
         keep: the last weights, or those with the highest reward on held-out prompts within a KL budget.
         gold: import path of a function that knows the truth; its value is logged and never learned from.
         tokens_per_microbatch: tokens in a forward pass, at most.
