@@ -27,7 +27,7 @@ GRADE_BY = ("best", "mass")
 class OptionScores:
     """The log-probability of each option in nats, summed over its tokens, and the number of its tokens. The end token is not among them.
 
-    Of a text that is no option it is the same for the tokens that are learned.
+    For other texts it counts the tokens that are learned.
     """
 
     logps: tuple[float, ...]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
@@ -165,8 +166,8 @@ def training_of(runs: Mapping[str, str], tuned: str, without_kl: str | None, mod
 
 def _tax_of(row: Mapping[str, Any]) -> dict[str, tuple[float, float | None]]:
     """Return the changes of texts and evals since the start that an iteration measured, with their standard errors."""
-    changes = {name.split("/")[1]: name for name in row if name.startswith("tax/") and name.endswith("_change/mean")}
-    return {thing.removesuffix("_change"): (row[name], row.get(f"tax/{thing}/se")) for thing, name in changes.items()}
+    changes = (match for name in row if (match := re.fullmatch(r"tax/(.+)_change/mean", name)))
+    return {change[1]: (row[change[0]], row.get(f"tax/{change[1]}_change/se")) for change in changes}
 
 
 def first_kl_coef(directory: Path) -> float:

@@ -126,7 +126,7 @@ class TaxMeter:
             by_eval.setdefault(eval_of(prompt), []).append(prompt)
         if missing := [name for name in probes.only if name not in by_eval]:
             raise DataError(
-                f"tax.only names {missing[0]!r}, which is no eval of {', '.join(probes.evals)}. They hold: {', '.join(by_eval) or 'none'}"
+                f"tax.only names {missing[0]!r}, and {', '.join(probes.evals)} has no such eval. Use one of: {', '.join(by_eval) or 'none'}"
             )
         return [prompt for own in by_eval.values() for prompt in fixed_choice(own, probes.limit)]
 

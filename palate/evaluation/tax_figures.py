@@ -73,7 +73,7 @@ def _by_measure(units: Sequence[TaxUnit], *columns: Sequence[float]) -> Iterator
 
 def tax_metrics(units: Sequence[TaxUnit], start: Sequence[float], values: Sequence[float]) -> dict[str, float]:
     """Return each measure and its change since the start, with the change's standard error where it is known."""
-    metrics = {}
+    metrics: dict[str, float] = {}
     for measure, own, (before, after) in _by_measure(units, start, values):
         name, change = re.sub(r"[^\w.-]+", "_", measure), tax_change(own, before, after)
         metrics |= {f"tax/{name}/mean": _level(own, after).value, f"tax/{name}_change/mean": change.value}

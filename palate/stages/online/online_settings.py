@@ -88,7 +88,7 @@ class OnlineSettings:
         pretraining: texts that the policy also learns from (PPO-ptx); none uses no texts.
         reward_requirements: what a reward model must have reached.
         guards: what the run watches, and what stops it. They are not part of the run's key: a run that was stopped goes on with others.
-        held_out: a reward model, prompts, texts and evals for measuring alone.
+        held_out: what is measured and never learned from.
         keep: the last weights, or those with the highest reward on held-out prompts within a KL budget.
         gold: import path of a function that knows the truth; its value is logged and never learned from.
         tokens_per_microbatch: tokens in a forward pass, at most.

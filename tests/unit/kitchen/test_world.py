@@ -90,7 +90,7 @@ def test_held_out_texts_are_of_held_out_combinations_and_change_no_other_file(wo
     found = combinations(texts)
     assert len(found) > 80
     assert found.isdisjoint(combinations([*rows(world, "corpus"), *rows(world, "demonstrations"), *rows(world, "prompts")]))
-    for path in world.rglob("*.json*"):
+    for path in world.glob("*.jsonl"):
         assert (tmp_path / path.relative_to(world)).read_bytes() == path.read_bytes()
     assert not (world / "held_out_texts.jsonl").exists()
 

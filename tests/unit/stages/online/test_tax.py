@@ -144,7 +144,7 @@ def test_what_measures_nothing_or_names_another_eval_is_refused(data: Path, tmp_
         taxed(data, {"every": 2})
     with pytest.raises(ConfigError, match="no files of evals"):
         taxed(data, {"texts": probes["texts"], "only": ["facts"]})
-    with pytest.raises(DataError, match="'facts', which is no eval"):
+    with pytest.raises(DataError, match="'facts', and .* has no such eval"):
         metered(data, tmp_path, {**probes, "only": ["facts"]})
 
 
