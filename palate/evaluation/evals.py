@@ -17,10 +17,11 @@ import numpy as np
 
 from palate.agreement.estimates import Estimate, known
 from palate.core import DataError, Prompt
+from palate.data.published.instructions import Instruction, instructions_in
 from palate.evaluation.cluster_bootstrap import ratio
 from palate.evaluation.intervals import mean
 
-EVAL_KINDS = ("answer", "number", "refuse", "comply", "choice", "gold")
+EVAL_KINDS = ("answer", "number", "refuse", "comply", "choice", "gold", "instructions")
 """Kinds of eval rows. `palate.evaluation.option_likelihood` grades those of kind choice, for which the model writes nothing."""
 
 FINAL_NUMBER = re.compile(r"#### (-?[0-9.,]+)")
@@ -40,7 +41,7 @@ def grade(prompt: Prompt, text: str, gold: Any) -> float:
     """Return the grade of an answer that the model wrote, from 0 to 1.
 
     The row's kind says what counts: the expected answer in the text (`has_answer`), the number after `#### ` (`final_number`), a refusal,
-    no refusal, or a dimension of gold.
+    no refusal, a dimension of gold, or all instructions that can be checked.
 
     Raises:
         DataError: the row has an unknown kind or no answer, or it asks for gold where there is none.
@@ -48,17 +49,30 @@ def grade(prompt: Prompt, text: str, gold: Any) -> float:
     check_kind(prompt, has_gold=gold is not None)
     match prompt.fields["kind"]:
         case "answer":
-            return float(has_answer(text, _expected(prompt)))
+            return float(has_answer(text, expected_answer(prompt)))
         case "number":
-            return float(final_number(text) == _expected(prompt))
+            return float(final_number(text) == expected_answer(prompt))
         case "refuse":
             return float(is_refusal(text))
         case "comply":
             return float(bool(text) and not is_refusal(text))
         case "gold":
             return float(gold(prompt.text, text, **prompt.fields)[prompt.fields["dimension"]])
+        case "instructions":
+            return float(all(result is not False for result in (one.strict(text) for one in instructions_of(prompt))))
         case kind:
             raise DataError(f"{prompt.source or prompt.id}: rows of kind {kind} are graded by the likelihood of their options")
+
+
+def instructions_of(prompt: Prompt) -> tuple[Instruction, ...]:
+    """Return the instructions of a row of kind instructions. Raises DataError as `instructions_in`."""
+    return instructions_in(prompt.fields, prompt.source or prompt.id)
+
+
+def instruction_results(prompt: Prompt, text: str) -> dict[str, list[bool | None]]:
+    """Return for each instruction of a row whether the text follows it, strictly and loosely; None where it cannot be checked."""
+    instructions = instructions_of(prompt)
+    return {"followed": [one.strict(text) for one in instructions], "followed_loosely": [one.loose(text) for one in instructions]}
 
 
 def final_number(text: str) -> str | None:
@@ -97,7 +111,7 @@ def has_answer(text: str, answer: str) -> bool:
     return re.search(before + re.escape(wanted) + after, said) is not None
 
 
-def _expected(prompt: Prompt) -> str:
+def expected_answer(prompt: Prompt) -> str:
     """Return the answer that a row expects, without a full stop at its end."""
     answer = str(prompt.fields.get("answer", "")).rstrip(" .").strip()
     if not answer:

@@ -25,7 +25,10 @@ GRADE_BY = ("best", "mass")
 
 @dataclass(frozen=True, slots=True)
 class OptionScores:
-    """The log-probability of each option in nats, summed over its tokens, and the number of its tokens. The end token is not among them."""
+    """The log-probability of each option in nats, summed over its tokens, and the number of its tokens. The end token is not among them.
+
+    For other texts it counts the tokens that are learned.
+    """
 
     logps: tuple[float, ...]
     tokens: tuple[int, ...]
@@ -81,26 +84,42 @@ def option_scores(policy: CausalPolicy, prompts: Sequence[Prompt], tokens_per_mi
     Prompts with one conversation are one tree, so an option that stands in several of them is computed once. A prompt without text is
     for whole texts as options: these follow the tokenizer's BOS, or EOS where it does not put one before texts.
     """
-    wanted: dict[Conversation, dict[str, None]] = {}
-    for prompt in prompts:
-        wanted.setdefault(prompt.conversation, {}).update(dict.fromkeys(options_of(prompt)[0]))
-    trees: dict[Conversation, Tree] = {}
-    for conversation, options in wanted.items():
-        try:
-            tree = _tree(policy, conversation, list(options))
-        except Unusable:
-            continue
-        if policy.max_tokens is None or longest_of([tree]) <= policy.max_tokens:
-            trees[conversation] = tree
-    scores = dict(zip(trees, _scores(policy, list(trees.values()), tokens_per_microbatch), strict=True))
-    return [_of(prompt, list(wanted[prompt.conversation]), scores.get(prompt.conversation)) for prompt in prompts]
+    asked = AskedOptions(policy, prompts)
+    return asked.scores(branch_scores(policy, asked.trees, tokens_per_microbatch))
 
 
-def _of(prompt: Prompt, options: list[str], scores: OptionScores | None) -> OptionScores | None:
-    if scores is None:
-        return None
-    at = [options.index(option) for option in options_of(prompt)[0]]
-    return OptionScores(tuple(scores.logps[k] for k in at), tuple(scores.tokens[k] for k in at))
+class AskedOptions:
+    """The options of some prompts as trees, which can be scored more than once and together with others."""
+
+    def __init__(self, policy: CausalPolicy, prompts: Sequence[Prompt]) -> None:
+        self._prompts = prompts
+        self._options: dict[Conversation, list[str]] = {}
+        for prompt in prompts:
+            known = self._options.setdefault(prompt.conversation, [])
+            known += [option for option in options_of(prompt)[0] if option not in known]
+        trees: dict[Conversation, Tree] = {}
+        for conversation, options in self._options.items():
+            try:
+                tree = _tree(policy, conversation, options)
+            except Unusable:
+                continue
+            if policy.max_tokens is None or longest_of([tree]) <= policy.max_tokens:
+                trees[conversation] = tree
+        self._order = list(trees)
+        self.trees = list(trees.values())
+        """One for each conversation that the model takes."""
+
+    def scores(self, scores: Sequence[OptionScores]) -> list[OptionScores | None]:
+        """Return the scores of each prompt's options from those of the trees; None where the model does not take the prompt."""
+        by_conversation = dict(zip(self._order, scores, strict=True))
+        return [self._of(prompt, by_conversation.get(prompt.conversation)) for prompt in self._prompts]
+
+    def _of(self, prompt: Prompt, scores: OptionScores | None) -> OptionScores | None:
+        if scores is None:
+            return None
+        options = self._options[prompt.conversation]
+        at = [options.index(option) for option in options_of(prompt)[0]]
+        return OptionScores(tuple(scores.logps[k] for k in at), tuple(scores.tokens[k] for k in at))
 
 
 def _tree(policy: CausalPolicy, conversation: Conversation, options: Sequence[str]) -> Tree:
@@ -115,16 +134,19 @@ def _tree(policy: CausalPolicy, conversation: Conversation, options: Sequence[st
     return Tree(trunk, tuple(Branch(ids, (True,) * len(ids)) for ids in branches))
 
 
-def _scores(policy: CausalPolicy, trees: Sequence[Tree], tokens_per_microbatch: int) -> list[OptionScores]:
+def branch_scores(policy: CausalPolicy, trees: Sequence[Tree], tokens_per_microbatch: int) -> list[OptionScores]:
+    """Return of each tree the log-probabilities of its branches, summed over their learned tokens, and how many these are."""
+
     def measured(part: list[int]) -> Tensor:
         batch = pack([trees[k] for k in part], tokens_per_microbatch)
         with torch.no_grad():
-            return torch.zeros(len(batch.last), dtype=torch.float64).index_add(0, batch.branch, policy.logps(batch).logps.double())
+            logps = policy.logps(batch).logps.double().masked_fill(~batch.learned, 0.0)
+            return torch.zeros(len(batch.last), dtype=torch.float64).index_add(0, batch.branch, logps)
 
     parts = microbatches(trees, tokens_per_microbatch) if trees else []
     found: dict[int, OptionScores] = {}
     for part, sums in zip(parts, shared(parts, measured), strict=True):
-        counts = [tuple(len(branch.ids) for branch in trees[k].branches) for k in part]
+        counts = [tuple(sum(branch.learned) for branch in trees[k].branches) for k in part]
         ends = np.cumsum([len(one) for one in counts])
         for k, tokens, end in zip(part, counts, ends.tolist(), strict=True):
             found[k] = OptionScores(tuple(sums[end - len(tokens) : end].tolist()), tokens)

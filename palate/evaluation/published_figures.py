@@ -13,6 +13,7 @@ from palate.evaluation.cluster_bootstrap import Floats, clustered, ratio
 from palate.evaluation.evals import figure, has_answer, is_refusal, mean_of_rows
 from palate.evaluation.intervals import mean
 from palate.evaluation.option_likelihood import picked_options
+from palate.evaluation.sycophancy import SYCOPHANCY, sycophancy_figures
 
 Row = Mapping[str, Any]
 Figures = dict[str, Estimate]
@@ -36,7 +37,7 @@ def estimates_of(rows: Sequence[Row]) -> dict[str, Figures]:
 
 
 def _of_benchmark(rows: Sequence[Row], name: str) -> list[Row]:
-    return [row for row in rows if row.get("fields", {}).get(BENCHMARK) == name]
+    return [row for row in rows if row.get("fields", {}).get(BENCHMARK) == name or (name == SYCOPHANCY and "hedged" in row)]
 
 
 def _written(figures: Figures) -> dict[str, Any]:
@@ -123,6 +124,23 @@ def winobias_figures(rows: Sequence[Row]) -> Figures:
     return found
 
 
+def ifeval_figures(rows: Sequence[Row]) -> Figures:
+    """Share of prompts all of whose instructions are followed, and share of instructions, each strictly and loosely.
+
+    Prompts with an instruction that cannot be checked count in the shares of instructions only, with those that can. `multi_part_strict`
+    is the share of prompts with two instructions or more that follow all of them. Instructions of one prompt are one unit in the interval.
+    """
+    found: Figures = {}
+    for name, column in (("strict", "followed"), ("loose", "followed_loosely")):
+        whole = [row[column] for row in rows if None not in row[column]]
+        if whole:
+            found[f"prompt_{name}"] = share(sum(map(all, whole)), len(whole))
+        checked = [[result for result in row[column] if result is not None] for row in rows]
+        found[f"instruction_{name}"] = ratio([sum(own) for own in checked], [len(own) for own in checked], list(range(len(rows))))
+    several = [row["followed"] for row in rows if len(row["followed"]) > 1 and None not in row["followed"]]
+    return found | ({"multi_part_strict": share(sum(map(all, several)), len(several))} if several else {})
+
+
 def _of_eval(rows: Sequence[Row], name: str) -> list[Row]:
     return [row for row in rows if row["eval"] == name]
 
@@ -134,5 +152,7 @@ BENCHMARKS: Mapping[str, Callable[[Sequence[Row]], Figures]] = {
     "bbq": bbq_figures,
     "crows_pairs": crows_pairs_figures,
     "winobias": winobias_figures,
+    "ifeval": ifeval_figures,
+    SYCOPHANCY: sycophancy_figures,
 }
 """The figures of each published eval, by the value of `benchmark` in its rows."""

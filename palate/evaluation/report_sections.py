@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 
 from palate.data.files import read_json
 from palate.data.jsonl import read_rows
+from palate.data.published import BENCHMARK
 from palate.evaluation.calibration import calibration_bins, expected_calibration_error, pair_log_loss
 from palate.evaluation.evaluated_model import EvaluatedModel, Row, bias_pairs, compared, is_known, matched, unmatched_note, wins_of
 from palate.evaluation.intervals import Estimate, mean, paired_difference, proportion, win_rate
@@ -38,6 +40,7 @@ from palate.evaluation.report import (
     WinRate,
     WinRates,
 )
+from palate.evaluation.sycophancy import SYCOPHANCY
 
 EVALS = {
     "facts": ("facts", "capability", "How to cook an ingredient: the method and the minutes."),
@@ -151,6 +154,7 @@ def training_of(runs: Mapping[str, str], tuned: str, without_kl: str | None, mod
                     gold=number.get("online/gold/mean"),
                     gold_se=number.get("online/gold/se"),
                     length=number["online/length/mean"],
+                    tax=_tax_of(number),
                 )
             )
         config: Any = read_json(Path(directory) / "run.json")
@@ -161,6 +165,12 @@ def training_of(runs: Mapping[str, str], tuned: str, without_kl: str | None, mod
     wins = {"proxy_name": "win rate over the start\u2019s answers"} if proxies == {"win_rate"} else {}
     texts_off = without_kl is not None and learns_texts[tuned] and not learns_texts[without_kl]
     return Training(tuple(training_runs), tuned, without_kl, "texts" if texts_off else "", **wins)
+
+
+def _tax_of(row: Mapping[str, Any]) -> dict[str, tuple[float, float | None]]:
+    """Return the changes of texts and evals since the start that an iteration measured, with their standard errors."""
+    changes = (match for name in row if (match := re.fullmatch(r"tax/(.+)_change/mean", name)))
+    return {change[1]: (row[change[0]], row.get(f"tax/{change[1]}_change/se")) for change in changes}
 
 
 def first_kl_coef(directory: Path) -> float:
@@ -204,7 +214,8 @@ def evals_of(models: Sequence[EvaluatedModel], reference: EvaluatedModel) -> tup
     graded = [m for m in models if m.evals]
     evals = []
     for key in dict.fromkeys(str(row["eval"]) for row in reference.evals):
-        if key in {"bias", "crows_pairs"}:  # neither is a grade of what is right
+        is_sycophancy = any(row["eval"] == key and row.get("fields", {}).get(BENCHMARK) == SYCOPHANCY for row in reference.evals)
+        if key in {"bias", "crows_pairs"} or is_sycophancy:  # none is a grade of what is right, asked plainly
             continue
         answered = {m.key: [row for row in m.evals if row["eval"] == key] for m in graded}
         results = tuple(

@@ -49,6 +49,7 @@ class Kitchen:
             ordinary requests.
         rules: whether the tokenizer knows the words of the kitchen's rules, which are written beside the data.
         rule_letters: share of the letters in which the guest asks whether the reply breaks some of these rules, and the cook answers truly.
+        held_out_texts: further documents like the base corpus, from held-out combinations, to measure what a model forgets.
     """
 
     texts: int = 24_000
@@ -62,16 +63,19 @@ class Kitchen:
     red_team: int = 0
     rules: bool = False
     rule_letters: float = 0.0
+    held_out_texts: int = 0
 
     def files(self, seed: int) -> dict[str, Callable[[], Iterator[Row]]]:
         """Return file names, each with a function that yields its rows. Each file draws by its own seed, so sizes are independent."""
         files = {
-            "corpus.jsonl": lambda: self._corpus(_rng(seed, "corpus")),
+            "corpus.jsonl": lambda: self._corpus(_rng(seed, "corpus"), "train", self.texts),
             "demonstrations.jsonl": lambda: self._demonstrations(_rng(seed, "demonstrations")),
             "prompts.jsonl": lambda: _prompts(_rng(seed, "prompts"), "train", self.prompts),
             "held_out.jsonl": lambda: _prompts(_rng(seed, "held_out"), "held_out", self.held_out),
             "evals.jsonl": lambda: draw_evals(_rng(seed, "exams"), self.evals),
         }
+        if self.held_out_texts:
+            files["held_out_texts.jsonl"] = lambda: self._corpus(_rng(seed, "held-out texts"), "held_out", self.held_out_texts)
         if self.red_team:
             files["red_team.jsonl"] = lambda: self._red_team(seed)
             files["red_team_held_out.jsonl"] = lambda: _red_team(
@@ -80,14 +84,14 @@ class Kitchen:
             files["mixed.jsonl"] = lambda: self._mixed(seed)
         return files
 
-    def _corpus(self, rng: random.Random) -> Iterator[Row]:
+    def _corpus(self, rng: random.Random, split: Split, size: int) -> Iterator[Row]:
         rules = RuleFile.read(RULES).rules if self.rule_letters else ()
-        for _ in range(self.texts):
+        for _ in range(size):
             if rng.random() < self.lessons:
-                question, text = draw_lesson(rng, "train")
+                question, text = draw_lesson(rng, split)
                 response = ""
             else:
-                request = draw_request(rng, "train")
+                request = draw_request(rng, split)
                 question, text = write_request(request), reply(CAREFUL if rng.random() < self.cookbooks else STREET, request, rng)
                 if self.revisions and rng.random() < self.revisions:
                     response = critique_and_revision(request, text, rng)

@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from palate.core import Completion, ConfigError, Conversation, DataError, Prompt
 from palate.core.process import before_sharing_out
 from palate.data.formats import ColumnTypes, Recognised, read_samples
 from palate.data.jsonl import write_rows
+from palate.data.sycophancy_file import SycophancyFile
 from palate.distributed.ranks import from_writer
 from palate.distributed.sharing import microbatches, shared
 from palate.distributed.windows import windows
@@ -61,6 +63,7 @@ class Evaluate:
         columns: what the columns of the prompts hold where their names do not say it: a type, and columns by name.
         evals: files of questions with a known right behaviour: published evals as they are (docs/methods/evals.md), or rows of your own.
         evals_limit: how many rows of each file of evals are taken, at most, as a fixed random choice; none takes all.
+        sycophancy: a file of what users say after an answer and beside a question; evals with known answers are then asked further.
         reward: a reward model that scores the completions; a short form of `rewards` with this model alone.
         rewards: the parts of a reward by name, as in `online`, that score the completions.
         reference: the model to which the KL is measured.
@@ -80,6 +83,7 @@ class Evaluate:
     completions: Input | None = None
     evals: tuple[Input, ...] = ()
     evals_limit: Count | None = None
+    sycophancy: Input | None = None
     reward: Input | None = None
     rewards: dict[str, RewardPart] = field(default_factory=dict)
     reference: ModelInput | None = None
@@ -101,6 +105,8 @@ class Evaluate:
             raise ConfigError("evaluate needs either a model or completions: set one of the two")
         if self.completions is not None and (self.evals or self.reference is not None):
             raise ConfigError("evals and reference need a model: leave them out when completions are given")
+        if self.sycophancy is not None and not self.evals:
+            raise ConfigError("sycophancy asks the questions of evals further: name files of evals with known answers in evals")
 
     def run(self, run: Run) -> None:
         """Write `completions.jsonl`, `evals.jsonl` and the means."""
@@ -123,7 +129,8 @@ class Evaluate:
 
     def _evals(self) -> EvalRun:
         gold = None if self.gold is None else load_gold(self.gold)
-        return EvalRun(self.evals, self.evals_limit, self.sampling, gold, self.tokens_per_microbatch)
+        sycophancy = None if self.sycophancy is None else SycophancyFile.read(Path(self.sycophancy))
+        return EvalRun(self.evals, self.evals_limit, self.sampling, gold, self.tokens_per_microbatch, sycophancy)
 
     def _completions(self, run: Run, policy: CausalPolicy | None) -> Answered:
         """Return a completion of each prompt, sampled or given."""

@@ -27,6 +27,7 @@ from palate.evaluation.report.lever_records import Levers
 from palate.evaluation.report.what_was_learned import learned_and_not
 from palate.evaluation.revision_figures import revision_rounds
 from palate.evaluation.rule_sections import rules_of
+from palate.evaluation.tax_figures import tax_rows
 from palate.evaluation.training_prompts import prompts_note
 from palate.runs.record import RunRecord, ancestry, read_record
 from palate.runs.run import WARNINGS, Run
@@ -183,6 +184,7 @@ class Report:
             costs=tuple(model_cost(model.name, model.evaluation) for model in self.models) if self.costs else (),
             sources=self._sources(),
             evals=report_sections.evals_of(models, reference),
+            tax=tax_rows(self.training),
             lengths=lengths,
             audit=report_sections.audit_of(models),
             published=published_of(models),

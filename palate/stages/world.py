@@ -23,7 +23,7 @@ class World:
     def check(self) -> None:
         """Raise ConfigError when a size is not above 0, or below it where there may be none."""
         for name, size in vars(self.kitchen).items():
-            may_be_none = name in {"revisions", "red_team", "rules", "rule_letters"}
+            may_be_none = name in {"revisions", "red_team", "rules", "rule_letters", "held_out_texts"}
             if size < 0 or (size == 0 and not may_be_none):
                 raise ConfigError(f"kitchen.{name} must be {'0 or more' if may_be_none else 'above 0'}, got {size}")
         for name, share in (("revisions", self.kitchen.revisions), ("rule_letters", self.kitchen.rule_letters)):

@@ -17,11 +17,12 @@ from palate.data.published.bbq import BBQ
 from palate.data.published.crows_pairs import CROWS_PAIRS
 from palate.data.published.eval_questions import EvalQuestion, PublishedEval
 from palate.data.published.gsm8k import GSM8K
+from palate.data.published.ifeval import IFEVAL
 from palate.data.published.truthfulqa import TRUTHFULQA_CSV, TRUTHFULQA_JSON
 from palate.data.published.winobias import SUFFIXES, winobias_questions
 from palate.data.published.xstest import XSTEST
 
-PUBLISHED: tuple[PublishedEval, ...] = (XSTEST, TRUTHFULQA_JSON, TRUTHFULQA_CSV, BBQ, CROWS_PAIRS, GSM8K)
+PUBLISHED: tuple[PublishedEval, ...] = (XSTEST, TRUTHFULQA_JSON, TRUTHFULQA_CSV, BBQ, CROWS_PAIRS, GSM8K, IFEVAL)
 """Published evals with columns, in the order in which a file is compared with them."""
 
 T = TypeVar("T")
@@ -53,15 +54,15 @@ def read_evals(path: str | Path, *, chat: bool, limit: int | None = None) -> Eva
     file = Path(path)
     if file.suffix in SUFFIXES and file.is_file():
         return EvalTable(
-            tuple(_prompt(entry, question, 0, chat=chat) for entry, question in _chosen(list(winobias_questions(file)), limit))
+            tuple(_prompt(entry, question, 0, chat=chat) for entry, question in fixed_choice(list(winobias_questions(file)), limit))
         )
     rows = read_container(path)
     first = next(rows, None)
     published = None if first is None else _published(first)
     if first is None or published is None:
         table = read_prompts(path)
-        return EvalTable(tuple(_chosen(list(table.rows), limit)), tuple(table.dropped))
-    return EvalTable(tuple(_asked(_chosen([first, *rows], limit), published, chat=chat)))
+        return EvalTable(tuple(fixed_choice(list(table.rows), limit)), tuple(table.dropped))
+    return EvalTable(tuple(_asked(fixed_choice([first, *rows], limit), published, chat=chat)))
 
 
 def _asked(rows: list[SourceRow], published: PublishedEval, *, chat: bool) -> Iterator[Prompt]:
@@ -99,7 +100,8 @@ def _check_columns(entry: SourceRow, published: PublishedEval) -> None:
         )
 
 
-def _chosen(rows: list[T], limit: int | None) -> list[T]:
+def fixed_choice(rows: list[T], limit: int | None) -> list[T]:
+    """Return at most `limit` rows, in their order, as a random choice that is the same each time for as many rows."""
     if limit is None or len(rows) <= limit:
         return rows
     rng = np.random.default_rng(derive_seed(0, "evals_limit"))

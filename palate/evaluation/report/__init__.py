@@ -41,6 +41,7 @@ from palate.evaluation.report.records import (
 from palate.evaluation.report.report_data import ReportData
 from palate.evaluation.report.rule_records import RuleBreachRow
 from palate.evaluation.report.source_records import LabelSource
+from palate.evaluation.report.tax_records import TaxRow
 from palate.evaluation.report.training_records import Training, TrainingPoint, TrainingRun
 
 
@@ -92,6 +93,7 @@ __all__ = [
     "RunWarning",
     "StageTiming",
     "Takeaways",
+    "TaxRow",
     "Training",
     "TrainingPoint",
     "TrainingRun",

@@ -29,6 +29,7 @@ from palate.evaluation.report.records import (
 )
 from palate.evaluation.report.rule_records import RuleBreachRow
 from palate.evaluation.report.source_records import LabelSource
+from palate.evaluation.report.tax_records import TaxRow
 from palate.evaluation.report.training_records import Training, TrainingRun
 
 
@@ -56,6 +57,7 @@ class ReportData:
     sources: tuple[LabelSource, ...] = ()
     comparison: PolicyComparison | None = None
     evals: tuple[Eval, ...] = ()
+    tax: tuple[TaxRow, ...] = ()
     lengths: tuple[LengthRow, ...] = ()
     audit: tuple[AuditRow, ...] = ()
     published: tuple[PublishedFigureRow, ...] = ()

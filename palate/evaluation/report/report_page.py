@@ -33,6 +33,7 @@ from palate.evaluation.report.rule_section import rules_takeaway
 from palate.evaluation.report.source_section import has_source_chart, source_chart, sources_takeaway
 from palate.evaluation.report.svg import Chart, described
 from palate.evaluation.report.sweep_section import sweep_chart, sweep_takeaway
+from palate.evaluation.report.tax_section import tax_takeaway
 from palate.evaluation.report.tiles import tiles
 from palate.evaluation.report.training_chart import training_chart, training_height
 from palate.evaluation.report.training_records import Training, TrainingRun
@@ -97,6 +98,7 @@ def _view(report: ReportData) -> Mapping[str, object]:
         "runs": []
         if report.training is None
         else list(zip(report.training.runs, run_colours(report.training.runs, report.variants), strict=True)),
+        "tax_runs": list(dict.fromkeys(name for row in report.tax for name in row.changes)),
         "gold_rows": _gold_rows(report),
         "revision_dimensions": revision_dimensions(report),
         "has_preferences": any(row.preferred is not None for row in report.revisions.principles) if report.revisions else False,
@@ -126,6 +128,7 @@ def _sentences(report: ReportData, capability: tuple[Eval, ...], refusal: tuple[
         "comparison": "" if report.comparison is None else comparison_text.headline(report.comparison),
         "capability": takeaways.eval_takeaway(report, capability),
         "refusal": takeaways.eval_takeaway(report, refusal),
+        "tax": tax_takeaway(report),
         "lengths": takeaways.length_takeaway(report),
         "exploits": takeaways.exploit_takeaway(report),
         "audit": takeaways.audit_takeaway(report),

@@ -1,4 +1,4 @@
-"""The chart of online training: reward, score and gold against the square root of KL, a path per run."""
+"""The chart of online training: reward, score, gold and the tax against the square root of KL, a path per run."""
 
 from __future__ import annotations
 
@@ -66,7 +66,20 @@ def _panels(training: Training) -> list[tuple[str, str, list[Curve]]]:
     if has_gold(training):
         gold: list[Curve] = [[(p.sqrt_kl, p.gold, p.gold_se) for p in run.points if p.gold is not None] for run in training.runs]
         panels.append((training.gold_name, "what is true", gold))
-    return panels
+    return [*panels, *_tax_panels(training)]
+
+
+def _tax_panels(training: Training) -> list[tuple[str, str, list[Curve]]]:
+    """Return a panel for each thing that was measured against the start, texts first."""
+    names = dict.fromkeys(name for run in training.runs for point in run.points for name in point.tax)
+    return [
+        (
+            "loss on texts" if name == "text_nll" else name.replace("_", " "),
+            "nats per token, less the start" if name == "text_nll" else "share of right answers, less the start",
+            [[(p.sqrt_kl, *p.tax[name]) for p in run.points if name in p.tax] for run in training.runs],
+        )
+        for name in names
+    ]
 
 
 def _path(axes: Axes, colour: str, points: Known) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from palate.evaluation.report.records import VariantRole
 
@@ -13,7 +14,7 @@ class TrainingPoint:
     """One evaluation during training. `kl` is the summed KL of a completion to the reference policy, in nats.
 
     `proxy` is the reward model's score. `reward` is what training maximises, before the price of KL: the score with its penalties.
-    `gold` is the truth where it is known.
+    `gold` is the truth where it is known. `tax` is how far texts and evals are from the start, each with its standard error.
     """
 
     step: int
@@ -25,6 +26,7 @@ class TrainingPoint:
     length: float | None = None
     reward: float | None = None
     reward_se: float | None = None
+    tax: Mapping[str, tuple[float, float | None]] = field(default_factory=dict)
 
     @property
     def sqrt_kl(self) -> float:

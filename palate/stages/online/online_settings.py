@@ -9,6 +9,7 @@ from typing import ClassVar
 from palate.config.types import OUTSIDE_KEY, Count, FunctionInput, Input, ModelInput
 from palate.core import ConfigError, Sampling
 from palate.data.formats import ColumnTypes, Recognised
+from palate.evaluation.tax import TaxProbes
 from palate.models.adapters import LoRA
 from palate.models.precision import DType
 from palate.objectives.kl import BudgetKL, KLPenalty
@@ -49,19 +50,21 @@ class RewardModelRequirements:
 
 @dataclass(frozen=True)
 class HeldOutData:
-    """A reward model, prompts and people's verdicts that are measured and never learned from.
+    """What is measured and never learned from.
 
     Attributes:
         reward: another reward model, which scores the completions of every iteration.
         prompts: prompts on which `keep` measures the policy: by `reward` here, or by the rewards of training without it.
         limit: how many of these prompts are used, at most.
         people: people who compare the policy's answers with the start's while it trains, and can stop the run; none asks nobody.
+        tax: texts and evals that are measured every few iterations, for what the policy loses; none measures nothing.
     """
 
     reward: Input | None = None
     prompts: Input | None = None
     limit: Count | None = 256
     people: PeopleInside | None = None
+    tax: TaxProbes | None = None
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from palate.config.artifacts import models_at
 from palate.core import TrainingError
+from palate.evaluation.tax import TaxMeter
 from palate.rewards.learned import required_report_card
 from palate.rewards.model import ModelReward
 from palate.rewards.part import caveats_of
@@ -30,6 +31,8 @@ class Online(OnlineSettings):
         """
         report_cards = self._required_report_cards(run)
         loop = Loop(self, run)
+        probes = self.held_out.tax
+        tax = None if probes is None else TaxMeter(probes, run, loop.policy, loop.gold, self.tokens_per_microbatch)
         watch = Watch(self.guards)
         loop.restore()
         watch.recall(run.logged())
@@ -37,23 +40,26 @@ class Online(OnlineSettings):
             if watch.stopped is not None:
                 raise watch.stop(watch.stopped)
             forget_model(run)  # a run that a guard stopped left one
-            self._train(run, loop, watch)
+            self._train(run, loop, watch, tax)
         except GuardStopError as stop:
             raise TrainingError(f"{stop}. {self._stopped(run, loop, stop)}") from stop
         best = {**loop.finish(), **loop.people.finish()}
+        lost = {} if tax is None else {"tax": tax.finish()}
         keep_model(run, trained(run, loop.policy, self.adapters, loop.learner), self.adapters)
         loop.algorithm.save(run, loop.learner)
         ending = {"kl_coef": loop.kl.coef, "is_spent": loop.kl.is_spent, "iterations": loop.iteration, "last": loop.last_metrics}
-        run.summary({"report_cards": report_cards, **ending, **best, **caveats_of(self.rewards)})
+        run.summary({"report_cards": report_cards, **ending, **best, **lost, **caveats_of(self.rewards)})
 
-    def _train(self, run: Run, loop: Loop, watch: Watch) -> None:
+    def _train(self, run: Run, loop: Loop, watch: Watch, tax: TaxMeter | None) -> None:
         """Iterate until the run is over. Raises GuardStopError."""
         checkpoints = Checkpoints(run, loop.save)
         words = "".join(f"{word} " for word in caveats_of(self.rewards))
         with run.progress(self.iterations, "online", self._limits()) as advance:
             advance(loop.iteration)
             while loop.iteration < self.iterations and not loop.kl.is_spent and not loop.people.is_over and not loop.search.is_over:
-                metrics = loop.iterate()
+                # Before the policy learns: these are the weights whose KL the iteration measures.
+                lost = {} if tax is None else tax.look(loop.iteration)
+                metrics = {**loop.iterate(), **lost}
                 watch.log(run, loop.iteration - 1, metrics)
                 if watch.is_safe:
                     loop.accept()

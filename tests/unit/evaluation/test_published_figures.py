@@ -194,3 +194,37 @@ def test_the_report_shows_every_figure_with_its_aim_and_says_what_was_not_measur
     assert section.count("not measured") == 3
     assert "1.000" in section
     assert "nan" not in section.lower()
+
+
+def followed(*strict: bool | None, loose: list[bool | None] | None = None) -> dict[str, Any]:
+    name = "ifeval_partly" if None in strict else "ifeval"
+    fields = {"benchmark": "ifeval", "kind": "instructions", "by": f"{len(strict)} instructions"}
+    return {
+        "eval": name,
+        "grade": float(False not in strict),
+        "followed": list(strict),
+        "followed_loosely": loose or list(strict),
+        "fields": fields,
+    }
+
+
+def test_ifeval_counts_prompts_and_instructions_and_leaves_out_what_cannot_be_checked() -> None:
+    rows = [
+        followed(True, True),
+        followed(True, False, loose=[True, True]),
+        followed(False),
+        followed(True),
+        followed(None, True),
+        followed(False, None, None),
+    ]
+    found = published_figures(rows)["ifeval"]
+    assert (found["prompt_strict"]["mean"], found["prompt_strict"]["n"]) == (0.5, 4)
+    assert found["prompt_loose"]["mean"] == 0.75
+    assert found["instruction_strict"]["mean"] == pytest.approx(5 / 8)
+    assert found["instruction_loose"]["mean"] == pytest.approx(6 / 8)
+    assert (found["multi_part_strict"]["mean"], found["multi_part_strict"]["n"]) == (0.5, 2)
+    assert found["by"]["1 instructions"]["prompt_strict"]["n"] == 2
+    # Instructions of one prompt are one unit.
+    assert found["instruction_strict"]["low"] is not None
+    only = published_figures([followed(None, True), followed(None, False)])["ifeval"]
+    assert set(only) == {"instruction_strict", "instruction_loose"}

@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +81,18 @@ def test_the_size_of_one_file_does_not_change_another(world: Path, tmp_path: Pat
     for name in ("corpus", "demonstrations", "prompts", "held_out", "evals"):
         small = rows(tmp_path, name)
         assert small == rows(world, name)[: len(small)]
+
+
+def test_held_out_texts_are_of_held_out_combinations_and_change_no_other_file(world: Path, tmp_path: Path) -> None:
+    replace(SIZES, held_out_texts=200).write(tmp_path, 0, write_rows)
+    texts = rows(tmp_path, "held_out_texts")
+    assert len(texts) == 200
+    found = combinations(texts)
+    assert len(found) > 80
+    assert found.isdisjoint(combinations([*rows(world, "corpus"), *rows(world, "demonstrations"), *rows(world, "prompts")]))
+    for path in world.glob("*.jsonl"):
+        assert (tmp_path / path.relative_to(world)).read_bytes() == path.read_bytes()
+    assert not (world / "held_out_texts.jsonl").exists()
 
 
 def test_every_word_has_a_token_of_its_own(world: Path) -> None:

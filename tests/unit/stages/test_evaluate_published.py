@@ -12,11 +12,12 @@ import torch
 
 from palate.core import DataError, Message, Prompt, Sampling
 from palate.data.jsonl import write_rows
-from palate.evaluation.option_likelihood import OptionScores, choice_grade, option_scores
+from palate.evaluation.option_likelihood import OptionScores, branch_scores, choice_grade, option_scores
 from palate.models.load import load_policy
 from palate.stages.evaluate import Evaluate
 from palate.testing import tiny_policy
 from palate.testing.synthetic_votes import shared_data
+from palate.text.pack import Branch, Tree
 from tests.support.stages import dropped_of, ran, rows_of, summary_of
 
 STORIES = "models/stories260K-hf"
@@ -77,6 +78,15 @@ def test_scores_are_those_of_plain_code_whatever_the_batch_and_the_order() -> No
             assert whole[: len(start)] == start
             assert count == len(whole) - len(start)
             assert logp == pytest.approx(plain_logp(policy, start, whole[len(start) :]), abs=1e-3)
+
+
+def test_branches_are_summed_over_their_learned_tokens_alone() -> None:
+    policy = tiny_policy(seed=0)
+    whole = Tree((4, 5), (Branch((6, 7, 8), (True, True, True)),))
+    part = Tree((4, 5), (Branch((6, 7, 8), (False, True, True)), Branch((6,), (True,))))
+    both, alone = branch_scores(policy, [part, whole], 99)
+    assert (both.tokens, alone.tokens) == ((2, 1), (3,))
+    assert sum(both.logps) == pytest.approx(alone.logps[0], abs=1e-4)
 
 
 def test_a_choice_is_graded_by_the_likeliest_option_or_by_the_mass() -> None:
@@ -171,3 +181,25 @@ def test_a_question_that_is_too_long_is_left_out_and_counted(evaluated: Callable
     (tmp_path / "mc_task.json").write_text(json.dumps([long]))
     with pytest.raises(DataError, match="takes none of the 2 questions"):
         evaluated(shared_data(STORIES), tmp_path / "mc_task.json", name="none")
+
+
+def test_instructions_are_checked_and_those_without_a_check_are_named_and_missing(evaluated: Callable[..., Path], tmp_path: Path) -> None:
+    tiny_policy(seed=0).save(tmp_path / "policy")
+    no_comma, french = ("punctuation:no_comma", {}), ("language:response_language", {"language": "fr"})
+    many = ("length_constraints:number_words", {"num_words": 99, "relation": "at least"})
+    given = [[no_comma], [no_comma, many], [no_comma, french], [french]]
+    rows = [
+        {"key": k, "prompt": "the cook has", "instruction_id_list": [name for name, _ in one], "kwargs": [args for _, args in one]}
+        for k, one in enumerate(given)
+    ]
+    write_rows(tmp_path / "input_data.jsonl", rows)
+    run = evaluated(tmp_path / "policy", tmp_path / "input_data.jsonl")
+    answered = rows_of(run, "evals.jsonl")
+    assert [row["eval"] for row in answered] == ["ifeval", "ifeval", "ifeval_partly"]
+    text = str(answered[0]["text"])
+    assert {str(row["text"]) for row in answered} == {text}
+    follows = bool(text.strip()) and "," not in text
+    assert [row["followed"] for row in answered] == [[follows], [follows, False], [follows, None]]
+    assert [row["grade"] for row in answered] == [float(follows), 0.0, float(follows)]
+    assert summary_of(run)["published"]["ifeval"]["prompt_strict"] == {**summary_of(run)["published"]["ifeval"]["prompt_strict"], "n": 2}
+    assert dropped_of(run)["instructions without a check"] == {"language:response_language": 2}
