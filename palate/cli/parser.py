@@ -30,7 +30,7 @@ COMMANDS = {
     "card": "Write the card of a model from its run, for Hugging Face.",
     "trace": "Show the rewards, judgments and raters that led to a model.",
     "forget": "Withdraw a rater or a source, and retire what was made from it.",
-    "coverage": "Say which prompts the judgments reach, and what to collect next.",
+    "coverage": "Say which prompts judgments reach, and what to collect next.",
     "exchange": "Convert judgments from and to files of other tools.",
     "reference": "Write docs/reference.md: every stage and each of its settings.",
     "completion": "Print a script that completes commands in your shell.",

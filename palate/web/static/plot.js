@@ -37,7 +37,7 @@ export class Plot {
     ]);
     const [first, last] = [Math.min(...steps), Math.max(...steps)];
     parts.push(label(String(Math.round(first)), LEFT, HEIGHT - 6, "start"));
-    if (last > first) parts.push(label(String(Math.round(last)), WIDTH - RIGHT, HEIGHT - 6, "end"));
+    if (last > first) parts.push(label("step", (LEFT + WIDTH - RIGHT) / 2, HEIGHT - 6, "middle"), label(String(Math.round(last)), WIDTH - RIGHT, HEIGHT - 6, "end"));
     for (const limit of limits) if (limit >= low && limit <= high) parts.push(drawn("line", { class: "limit", x1: LEFT, x2: WIDTH - RIGHT, y1: up(limit), y2: up(limit) }));
     for (const line of lines) parts.push(...this.#line(line, up));
     for (const { step, text } of marks) {
