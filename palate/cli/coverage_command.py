@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 SHOWN = 110
 """Characters of an example in a terminal."""
-STYLES = {"hole": "bold red", "thin": "yellow", "reached": ""}
+STYLES = {"hole": "bold red", "partly": "yellow", "thin": "yellow", "reached": ""}
 
 
 def coverage_parser() -> Parser:

@@ -19,7 +19,7 @@ Ints = NDArray[np.int64]
 Flags = NDArray[np.bool_]
 Floats = NDArray[np.float64]
 
-Reach = Literal["hole", "thin", "reached"]
+Reach = Literal["hole", "thin", "partly", "reached"]
 
 FEW_PROMPTS = 30
 """With fewer judged prompts a cluster that is short of them is a hole."""
@@ -93,13 +93,16 @@ class JudgedPreferences:
     prompt: Ints
 
 
-def reach_of(prompts: int, of_prompts: int, judged: int, of_judged: int) -> Reach:
-    """Return whether judgments reach a cluster with `prompts` of the deployment's prompts and `judged` of the judged ones."""
+def reach_of(prompts: int, of_prompts: int, judged: int, of_judged: int, unlike: Estimate = NOT_KNOWN) -> Reach:
+    """Return whether judgments reach a cluster with `prompts` of the deployment's prompts and `judged` of the judged ones.
+
+    `unlike` is the share of its prompts that are unlike every judged one.
+    """
     if of_judged:
         _, high = wilson(judged, of_judged)
         low, _ = wilson(prompts, of_prompts)
         if high >= SHORT * low:
-            return "reached"
+            return "partly" if is_warning(unlike) else "reached"
     return "hole" if judged < FEW_PROMPTS else "thin"
 
 
@@ -135,6 +138,7 @@ def cluster_coverage(
         errors: what the reward model does on held-out pairs, whose prompts are numbered like the judged ones.
         describe: the examples of a cluster, from `chosen`.
     """
+    unlike_here = share(float(unlike[chosen].sum()), int(chosen.sum())) if unlike is not None and chosen.any() else NOT_KNOWN
     here = is_judged_here[judged.prompt] if len(judged.prompt) else np.zeros(0, dtype=bool)
     preferences = [one for one, flag in zip(judged.preferences, here, strict=True) if flag]
     counts = int(chosen.sum()), int(is_judged_here.sum())
@@ -147,11 +151,11 @@ def cluster_coverage(
         judged_prompts=counts[1],
         judgments=sum(max(len(one.votes), 1) for one in preferences),
         agreement=agreement_of(preferences, judged.prompt[here]),
-        unlike=share(float(unlike[chosen].sum()), counts[0]) if unlike is not None and counts[0] else NOT_KNOWN,
+        unlike=unlike_here,
         error=clustered_share(errors.wrong[about], errors.prompt[about]) if errors is not None and has_errors else NOT_KNOWN,
         expected_error=float(errors.expected[about].mean()) if errors is not None and has_errors else math.nan,
         spread=float(errors.spread[about].mean()) if errors is not None and has_errors else math.nan,
-        reach=reach_of(counts[0], len(chosen), counts[1], len(is_judged_here)),
+        reach=reach_of(counts[0], len(chosen), counts[1], len(is_judged_here), unlike_here),
         examples=describe(chosen),
     )
 

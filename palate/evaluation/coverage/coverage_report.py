@@ -90,6 +90,9 @@ class CoverageReport:
             missed = sum(one.prompts for one in self.holes)
             names = "; ".join(one.name for one in self.holes)
             return f"{missed} of {prompts} lie in clusters that the judgments do not reach: {names}."
+        if partly := [one for one in self.clusters if one.reach == "partly"]:
+            names = "; ".join(f"{one.name} ({one.unlike.value:.0%})" for one in partly)
+            return f"Every cluster has judged prompts, but too many prompts in some are unlike all of them: {names}."
         unlike = self.whole.unlike
         if is_warning(unlike):
             return f"No cluster is a hole, but {unlike.value:.0%} of {prompts} are unlike every judged prompt; 5 % would be expected."
@@ -183,7 +186,7 @@ def coverage(
     if clusters is not None:
         found = [figures(name, clusters.number == k, clusters.others == k) for k, name in enumerate(clusters.names)]
         found = [one for one in found if one.prompts]
-    rank = {"hole": 0, "thin": 1, "reached": 2}
+    rank = {"hole": 0, "partly": 1, "thin": 2, "reached": 3}
     whole = figures(ALL, np.ones(len(texts), dtype=bool), np.ones(len(known), dtype=bool))
     conversations = {prompt.conversation for prompt in judged.prompts}
     report = CoverageReport(
@@ -200,17 +203,18 @@ def coverage(
 def collect_next(judged: Judged, deployment: Deployment, reach: PromptReach, count: int, seed: int = 0) -> list[Row]:
     """Return the rows of prompts to collect judgments on next, in the order in which to ask; at most `count`.
 
-    A prompt that was judged is not among them. The chance of a prompt grows with its distance to the nearest judged prompt, and falls
-    where many candidates are alike. At least 30 % come at random, as in the queue of the rating server (`palate.agreement.select`).
+    A prompt that was judged is not among them. The chance of a prompt grows with how much farther it is from judged prompts than usual,
+    and falls where many candidates are alike. At least 30 % come at random, as in the queue of the rating server
+    (`palate.agreement.select`).
     """
     conversations = {prompt.conversation for prompt in judged.prompts}
     open_ones = np.array([k for k, prompt in enumerate(deployment.prompts) if prompt.conversation not in conversations], dtype=np.int64)
     if not len(open_ones):
         return []
-    distance = np.maximum(1 - reach.nearest[open_ones].astype(np.float64), 0)
+    need = reach.need[open_ones].astype(np.float64)
     rng = np.random.default_rng(derive_seed(seed, "coverage", "collect"))
-    chosen = select(distance, count, rng, reach.features[open_ones].astype(np.float64))
-    order = chosen.indices[np.lexsort((chosen.indices, -distance[chosen.indices], chosen.is_random))]
+    chosen = select(need, count, rng, reach.features[open_ones].astype(np.float64))
+    order = chosen.indices[np.lexsort((chosen.indices, -need[chosen.indices], chosen.is_random))]
     return [deployment.rows[k] for k in open_ones[order]]
 
 

@@ -24,8 +24,8 @@ BOXES = 2048
 UNUSUAL = 0.05
 """A prompt is unlike the judged ones if it is farther from them than all but this share of the judged ones are from one another."""
 
-FEWEST = 20
-"""Judged prompts that are needed to say so."""
+FEWEST = 60
+"""Judged prompts that are needed to say so: the limit is their third lowest then, and surer with more."""
 
 MOST_COMPARED = 2000
 """Judged prompts whose distance from the others is measured, at most."""
@@ -40,12 +40,19 @@ class PromptReach:
     Attributes:
         nearest: (n,) cosine of the features of a prompt and of the nearest judged one: 1 for the same words, 0 for none in common.
         limit: below it a prompt is unlike the judged ones; None with fewer than `FEWEST` judged prompts.
+        usual: the median of the same figure among the judged prompts; 1 with fewer.
         features: (n, d) unit vectors of the prompts.
     """
 
     nearest: Floats
     limit: float | None
+    usual: float
     features: Floats
+
+    @property
+    def need(self) -> Floats:
+        """How much farther each prompt (n,) is from the judged ones than these usually are from one another; 0 where it is not."""
+        return np.maximum(self.usual - self.nearest, 0)
 
     @property
     def unreached(self) -> Flags:
@@ -62,13 +69,13 @@ def prompt_reach(prompts: Sequence[str], judged: Sequence[str], seed: int = 0) -
     known, asked = both[: len(judged)], both[len(judged) :]
     nearest = _nearest(asked, known)
     if len(judged) < FEWEST:
-        return PromptReach(nearest, None, asked)
+        return PromptReach(nearest, None, 1.0, asked)
     rng = np.random.default_rng(derive_seed(seed, "coverage", "judged"))
     compared = np.sort(rng.permutation(len(judged))[:MOST_COMPARED])
     among = _nearest(known[compared], known, itself=compared)
     # Not an interpolated quantile: rounding may put that above values that are equal.
     limit = float(np.quantile(among, UNUSUAL, method="inverted_cdf"))
-    return PromptReach(nearest, limit, asked)
+    return PromptReach(nearest, limit, float(np.median(among)), asked)
 
 
 def features_of(texts: Sequence[str]) -> Floats:

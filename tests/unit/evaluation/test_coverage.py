@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from palate.agreement import Estimate
+from palate.agreement.estimates import Estimate, share
 from palate.cli import main
 from palate.core import ConfigError, DataError
 from palate.data.formats import read_completion_groups, read_prompts
@@ -68,22 +68,18 @@ def test_a_region_that_nobody_judged_is_a_hole_with_a_name_and_examples(tmp_path
     for hole in report.holes:
         assert set(hole.name.split(", ")) & set(KINDS["tax"])
         assert hole.judged_prompts == hole.judgments == 0
-        assert hole.unlike.value == 1
+        assert hole.unlike.low > 0.5
         assert all(set(example.split()) & set(KINDS["tax"]) for example in hole.examples)
     assert report.clusters[: len(report.holes)] == report.holes
     assert "lie in clusters that the judgments do not reach" in report.sentence
-    assert report.whole.unlike.value == pytest.approx(1 / 3, abs=0.05)
+    assert 0.2 < report.whole.unlike.value < 0.4
 
 
 def test_where_judged_prompts_are_drawn_like_the_deployment_there_is_no_hole(tmp_path: Path) -> None:
     deployment = asked(tmp_path, prompts(0, 60))
-    alarms = 0
-    for seed in range(1, 6):
-        report = report_on(judged_file(tmp_path, prompts(seed, 80)), deployment)
-        assert report.holes == ()
-        assert report.whole.unlike.low < 0.05 < report.whole.unlike.high
-        alarms += report.sentence != "The judgments reach every cluster of the 180 prompts."
-    assert alarms == 0
+    reports = [report_on(judged_file(tmp_path, prompts(seed, 80)), deployment) for seed in range(1, 9)]
+    assert {one.sentence for one in reports} == {"The judgments reach every cluster of the 180 prompts."}
+    assert 0.03 < sum(one.whole.unlike.value for one in reports) / len(reports) < 0.07
 
 
 def test_counts_and_agreement_are_those_of_the_votes(tmp_path: Path) -> None:
@@ -112,6 +108,12 @@ def test_counts_and_agreement_are_those_of_the_votes(tmp_path: Path) -> None:
 )
 def test_a_cluster_is_short_of_judged_prompts_beyond_the_intervals(prompts_here: int, judged_here: int, reach: str) -> None:
     assert reach_of(prompts_here, 400, judged_here, 2000) == reach
+
+
+def test_a_cluster_with_many_prompts_unlike_the_judged_ones_is_reached_partly() -> None:
+    assert reach_of(50, 400, 500, 2000, share(10, 50)) == "partly"
+    assert reach_of(50, 400, 500, 2000, share(6, 50)) == "reached"
+    assert reach_of(50, 400, 0, 2000, share(50, 50)) == "hole"
 
 
 def test_without_any_judged_prompt_everything_is_a_hole() -> None:
@@ -155,9 +157,14 @@ def test_what_is_collected_next_fills_the_hole_and_keeps_a_random_part(tmp_path:
     texts = [str(row["prompt"][0]["content"]) for row in rows]  # type: ignore[index]
     assert len(set(texts)) == 40
     assert not set(texts) & {prompt.text for prompt in judged.prompts}
-    is_tax = [bool(set(text.split()) & set(KINDS["tax"])) for text in texts]
-    assert sum(is_tax[:28]) >= 20
-    assert not all(is_tax)
+    is_tax = [
+        bool(set(str(row["prompt"][0]["content"]).split()) & set(KINDS["tax"]))  # type: ignore[index]
+        for seed in range(10)
+        for row in collect_next(judged, deployment, reach, 40, seed)
+    ]
+    chosen, at_random = [[flag for k, flag in enumerate(is_tax) if (k % 40 < 28) == is_first] for is_first in (True, False)]
+    assert sum(chosen) / len(chosen) > 0.6
+    assert sum(at_random) / len(at_random) < 0.4
     assert len(collect_next(judged, deployment, reach, 1000)) == 180
     assert collect_next(judged, deployment, reach, 40, seed=1) != rows
 
