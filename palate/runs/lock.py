@@ -85,7 +85,7 @@ def is_at_work(directory: Path) -> bool | None:
     """
     try:
         holder = json.loads((directory / LOCK).read_text())
-        process, started = int(holder["process"]), holder["started"]
+        process, started = int(holder["process"]), str(holder["started"])
         if holder["where"] != _where():
             return None
         os.kill(process, 0)

@@ -15,7 +15,7 @@ from typing import Any
 
 import httpx
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Page, expect
 
 from palate.cli import main
 from palate.core import RunError
@@ -90,28 +90,6 @@ def writer(tmp_path: Path) -> Iterator[Writer]:
 def watched(*directories: Path) -> Iterator[str]:
     with served(watch_app(WatchedRuns(directories), LOOPBACK)) as url:
         yield url
-
-
-@pytest.fixture
-def visit(browser: Browser) -> Iterator[Callable[..., Page]]:
-    """`visit(url)` is the page there; scripts that fail, and requests elsewhere, fail the test."""
-    contexts, faults = [], list[str]()
-
-    def open_page(url: str, **options: Any) -> Page:
-        context = browser.new_context(**options)
-        contexts.append(context)
-        context.set_default_timeout(LIMIT_MS)
-        page = context.new_page()
-        page.on("pageerror", lambda error: faults.append(str(error)))
-        page.on("console", lambda message: faults.append(message.text) if "Content Security Policy" in message.text else None)
-        page.on("request", lambda request: faults.append(request.url) if not request.url.startswith((url, "data:")) else None)
-        page.goto(url)
-        return page
-
-    yield open_page
-    for context in contexts:
-        context.close()
-    assert faults == []
 
 
 def content(directory: Path) -> dict[str, Any]:

@@ -39,7 +39,7 @@ MOST_CLUSTERS = 12
 
 
 @dataclass(frozen=True)
-class Judged:
+class JudgedPrompts:
     """The judged prompts, their preferences, and which of these a reward model may be tested on.
 
     Attributes:
@@ -139,7 +139,7 @@ def _has_samples(file: Path) -> bool:
     return format_of_file(file).name == "samples"
 
 
-def read_judged(path: Path, held_out: Path | None) -> Judged:
+def read_judged(path: Path, held_out: Path | None) -> JudgedPrompts:
     """Read preferences of a run of `collect` or a file, and the held-out ones beside them or at another path.
 
     Raises:
@@ -162,11 +162,11 @@ def read_judged(path: Path, held_out: Path | None) -> Judged:
         where.append(numbers[one.prompt.conversation])
     flags = np.arange(len(kept)) >= len(tables[0].rows)
     dropped = tuple(row for table in tables for row in table.dropped)
-    return Judged(tuple(prompts), JudgedPreferences(tuple(kept), np.array(where, dtype=np.int64)), flags, dropped)
+    return JudgedPrompts(tuple(prompts), JudgedPreferences(tuple(kept), np.array(where, dtype=np.int64)), flags, dropped)
 
 
 def coverage(
-    judged: Judged, deployment: Deployment, models: RewardModels | None = None, most: int = MOST_CLUSTERS, seed: int = 0
+    judged: JudgedPrompts, deployment: Deployment, models: RewardModels | None = None, most: int = MOST_CLUSTERS, seed: int = 0
 ) -> tuple[CoverageReport, PromptReach]:
     """Return which prompts of a deployment the judged ones reach, and how near each is to them."""
     texts, known = ([prompt.text for prompt in each] for each in (deployment.prompts, judged.prompts))
@@ -200,7 +200,7 @@ def coverage(
     return report, reach
 
 
-def collect_next(judged: Judged, deployment: Deployment, reach: PromptReach, count: int, seed: int = 0) -> list[Row]:
+def collect_next(judged: JudgedPrompts, deployment: Deployment, reach: PromptReach, count: int, seed: int = 0) -> list[Row]:
     """Return the rows of prompts to collect judgments on next, in the order in which to ask; at most `count`.
 
     A prompt that was judged is not among them. The chance of a prompt grows with how much farther it is from judged prompts than usual,
@@ -218,7 +218,7 @@ def collect_next(judged: Judged, deployment: Deployment, reach: PromptReach, cou
     return [deployment.rows[k] for k in open_ones[order]]
 
 
-def _errors(judged: Judged, models: RewardModels) -> tuple[RewardErrors | None, Counter[str]]:
+def _errors(judged: JudgedPrompts, models: RewardModels) -> tuple[RewardErrors | None, Counter[str]]:
     """Return what the models do on the held-out pairs, and why pairs were left out; None without held-out pairs."""
     numbers = np.flatnonzero(judged.held_out)
     if not len(numbers):
