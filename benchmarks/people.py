@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import math
 import sys
 import threading
 import time
@@ -70,7 +71,7 @@ def verdict(conversation: str, first: str, second: str, sharpness: float = 14.0)
     """Return whether a simulated person prefers the first answer: by its gold, with people's noise, always the same for the same pair."""
     gain = sum(judge(conversation, first).values()) / 3 - sum(judge(conversation, second).values()) / 3
     number = int(hashlib.sha256(f"{conversation}|{first}|{second}".encode()).hexdigest()[:12], 16) / 16**12
-    return number < 1 / (1 + np.exp(-sharpness * gain))
+    return number < 1 / (1 + math.exp(-sharpness * gain))
 
 
 def judge_all(ratings: Ratings, name: str) -> None:

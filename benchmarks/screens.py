@@ -24,9 +24,8 @@ from benchmarks.screens_data import ITEMS, PEOPLE, RUBRIC, RULE, TEXT, WRITE_ITE
 from palate.core import Message
 from palate.ratings import Account, Answer, Candidate, Item, Project, Ratings, Task, open_ratings
 from palate.web.app import create_app
-from palate.web.command import listen
+from palate.web.connections import listen
 from palate.web.credentials import Passwords, hashed
-from palate.web.options import LabelOptions
 from palate.web.probe_model import ProbeModel
 from palate.web.service import Service, WebSettings
 from palate.web.webhooks import Webhooks, WebhookSender
@@ -100,7 +99,7 @@ def server(folder: Path, model: str) -> Iterator[tuple[str, Service]]:
     quick = Passwords(PasswordHasher(time_cost=1, memory_cost=8, parallelism=1))
     settings = WebSettings(probe=ProbeModel.at(f"{model}/v1", "pharmacist"))
     service = Service(ratings, settings, time.time, lambda: secrets.token_urlsafe(32), Random(5), quick, WebhookSender(Webhooks(), print))
-    listener = listen(LabelOptions(port=0))
+    listener = listen("127.0.0.1", 0)
     running = uvicorn.Server(uvicorn.Config(create_app(service), log_level="error"))
     thread = threading.Thread(target=running.run, kwargs={"sockets": [listener]}, daemon=True)
     thread.start()

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from palate import __version__
 from palate.cli import (
     completion,
+    coverage_command,
     exchange_command,
     forget_command,
     front_command,
@@ -20,6 +21,7 @@ from palate.cli import (
     rater_commands,
     reward_commands,
     run_commands,
+    watch_command,
 )
 from palate.cli.help_page import show
 from palate.cli.parser import COMMANDS, overview
@@ -71,6 +73,7 @@ def _dispatch(words: list[str], stages: Stages) -> int:
         "run": run_commands.run,
         "plan": plan_command.plan,
         "runs": run_commands.runs,
+        "watch": watch_command.watch,
         "label": rater_commands.label,
         "judge": rater_commands.judge,
         "inspect": run_commands.inspect,
@@ -85,6 +88,7 @@ def _dispatch(words: list[str], stages: Stages) -> int:
         "trace": model_commands.trace,
         "forget": forget_command.forget,
         "peak": peak_command.peak,
+        "coverage": coverage_command.coverage,
         "exchange": exchange_command.exchange,
         "reference": run_commands.reference,
         "completion": completion.completion,

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from palate.cli import (
+    coverage_command,
     exchange_command,
     forget_command,
     front_command,
@@ -24,6 +25,7 @@ from palate.cli import (
     rater_commands,
     reward_commands,
     run_commands,
+    watch_command,
 )
 from palate.cli.option_names import below, canonical, kinds_given, level_of
 from palate.cli.parser import COMMANDS, HELP_WORDS, Parser
@@ -43,6 +45,7 @@ PARSERS: dict[str, Callable[[], Parser]] = {
     "run": run_commands.run_parser,
     "plan": plan_command.plan_parser,
     "runs": run_commands.runs_parser,
+    "watch": watch_command.watch_parser,
     "label": rater_commands.label_parser,
     "judge": rater_commands.judge_parser,
     "score": reward_commands.score_parser,
@@ -57,6 +60,7 @@ PARSERS: dict[str, Callable[[], Parser]] = {
     "agreement": rater_commands.agreement_parser,
     "judge-fit": judge_fit_command.judge_fit_parser,
     "peak": peak_command.peak_parser,
+    "coverage": coverage_command.coverage_parser,
     "exchange": exchange_command.exchange_parser,
     "reference": run_commands.reference_parser,
 }

@@ -15,6 +15,7 @@ COMMANDS = {
     "run": "Run a pipeline file: skip what is done, resume the rest.",
     "plan": "Estimate memory and the time of a step before anything runs.",
     "runs": "List runs, or show what a run was made from.",
+    "watch": "Follow running trainings on a live page in the browser.",
     "label": "Open the pages on which people judge.",
     "judge": "Judge pairs of a pipeline, and see its reward model change.",
     "inspect": "Show a data file as a model sees it: tokens and duplicates.",
@@ -29,6 +30,7 @@ COMMANDS = {
     "card": "Write the card of a model from its run, for Hugging Face.",
     "trace": "Show the rewards, judgments and raters that led to a model.",
     "forget": "Withdraw a rater or a source, and retire what was made from it.",
+    "coverage": "Say which prompts judgments reach, and what to collect next.",
     "exchange": "Convert judgments from and to files of other tools.",
     "reference": "Write docs/reference.md: every stage and each of its settings.",
     "completion": "Print a script that completes commands in your shell.",
@@ -41,9 +43,10 @@ GROUPS = {
     ),
     "Judge": ("label", "collect", "collect_rules", "judge", "exchange"),
     "Measure": (
-        "score", "front", "reward-check", "evaluate", "compare", "regrade", "peak", "report", "gate", "card", "agreement", "judge-fit",
+        "score", "front", "reward-check", "coverage", "evaluate", "compare", "regrade", "peak", "report", "gate", "card", "agreement",
+        "judge-fit",
     ),
-    "Look": ("runs", "trace", "forget", "inspect", "reference", "completion"),
+    "Look": ("runs", "watch", "trace", "forget", "inspect", "reference", "completion"),
 }  # fmt: skip
 """Headings of `palate --help`, and the commands and stages under each."""
 

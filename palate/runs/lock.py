@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
+import socket
 import sys
 import threading
 from collections.abc import Iterator
@@ -13,6 +15,9 @@ from types import FrameType
 
 from palate.core import RunError
 from palate.core.process import place
+
+LOCK = ".lock"
+"""The file that a process locks while it works in a run directory. It says who that process is."""
 
 
 class Stop:
@@ -61,9 +66,49 @@ def locked(directory: Path) -> Iterator[None]:
         return
     import fcntl
 
-    with (directory / ".lock").open("a") as file:
+    with (directory / LOCK).open("a") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise RunError(f"another process is working in {directory}. Wait for it or stop it, then repeat the command.") from error
+        file.truncate(0)
+        file.write(json.dumps({"where": _where(), "process": os.getpid(), "started": _started(os.getpid())}) + "\n")
+        file.flush()
         yield
+
+
+def is_at_work(directory: Path) -> bool | None:
+    """Return whether the process that locked the run directory last still exists.
+
+    It only reads, so it keeps no process from the run. None where that is not known: the process is on another machine or in another
+    container, or nobody wrote down who it is.
+    """
+    try:
+        holder = json.loads((directory / LOCK).read_text())
+        process, started = int(holder["process"]), str(holder["started"])
+        if holder["where"] != _where():
+            return None
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # of another user
+        return True
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return started == _started(process)
+
+
+def _where() -> list[str]:
+    """What tells machines and containers apart: a number of a process means the same process inside one only."""
+    try:
+        return [socket.gethostname(), str(Path("/proc/self/ns/pid").readlink())]
+    except OSError:  # not Linux
+        return [socket.gethostname()]
+
+
+def _started(process: int) -> str:
+    """When a process started, in the system's ticks, because numbers of processes are used again; "" where the system does not say."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[19]
+    except (OSError, IndexError):
+        return ""

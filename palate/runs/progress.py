@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from palate.core import Advance
@@ -16,6 +18,10 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
 LINE_SECONDS = 10.0
+
+PROGRESS = "progress.json"
+"""The file in a run's state that says how far its present loop is, for other processes."""
+RECORD_SECONDS = 1.0
 
 
 @contextmanager
@@ -91,3 +97,45 @@ class _Lines:
         tail = f"  {self._note}" if self._note else ""
         self._out.write(f"  {self._label} {self._count}/{self._total}, about {max(left, 0):.0f} s left{tail}\n")
         self._out.flush()
+
+
+def recorded(
+    advance: Advance, path: Path, total: int, label: str, limits: Mapping[str, float], clock: Callable[[], float] = time.monotonic
+) -> Advance:
+    """Return `advance`, which then also writes the progress to `path`, at most once a second.
+
+    The file has `label`, `done`, `total`, `limits`, and `seconds_per_unit`, which is None before a unit is done. Units that an earlier
+    process did have no part in it.
+    """
+    recording = _Recorded(advance, path, {"label": label, "total": total, "limits": dict(limits)}, clock)
+    recording.write()
+    return recording
+
+
+class _Recorded:
+    """`advance` that writes the progress."""
+
+    def __init__(self, advance: Advance, path: Path, about: Mapping[str, object], clock: Callable[[], float]) -> None:
+        self._advance, self._path, self._about, self._clock = advance, path, about, clock
+        self._done = 0
+        self._first: tuple[float, int] | None = None
+        """When the first call came, and the units that were done then."""
+        self._last_write = clock()
+
+    def __call__(self, n: int = 1, note: str = "") -> None:
+        self._advance(n, note)
+        self._done += n
+        now = self._clock()
+        self._first = self._first or (now, self._done)
+        if now - self._last_write >= RECORD_SECONDS:
+            self._last_write = now
+            self.write()
+
+    def write(self) -> None:
+        """Write the file in one step. A full disk does not stop the run here: it will at something that matters."""
+        began, before = self._first or (0.0, self._done)
+        each = (self._clock() - began) / (self._done - before) if self._done > before else None
+        neighbour = self._path.with_name(f".{self._path.name}")
+        with suppress(OSError):
+            neighbour.write_text(json.dumps({**self._about, "done": self._done, "seconds_per_unit": each}))
+            neighbour.replace(self._path)

@@ -21,12 +21,11 @@ from palate.data.files import write_json
 from palate.data.jsonl import RowWriter, read_rows, write_rows
 from palate.runs.live_view import View, has_view
 from palate.runs.lock import Stop, locked, stoppable
-from palate.runs.progress import progress
+from palate.runs.progress import PROGRESS, progress, recorded
 from palate.runs.provenance import code, versions
 from palate.runs.record import RECORD, RunPlan, RunRecord, Status, differences, read_record
 
-METRICS = "metrics.jsonl"
-WARNINGS = "warnings.jsonl"
+METRICS, WARNINGS, EXAMPLES = "metrics.jsonl", "warnings.jsonl", "examples.jsonl"
 METRIC_NAME = re.compile(r"[\w.-]+/[\w.-]+/[\w.-]+")
 SPARE_BYTES = 1 << 20
 """With less free space than this, a failure is reported as a full disk."""
@@ -186,7 +185,7 @@ class Run:
     def progress(self, total: int, label: str, limits: Mapping[str, float] | None = None) -> Iterator[Advance]:
         """A context that gives `advance(n=1, note="")`: a bar in a terminal, elsewhere a line now and then.
 
-        In a terminal, online training has a view of its metrics below the bar. `log` and `warn` update it.
+        In a terminal, online training has a view of its metrics below the bar. `log` and `warn` update it. The state has the progress too.
 
         Args:
             total: number of units.
@@ -199,7 +198,7 @@ class Run:
                 self._view.feed(row)
         try:
             with progress(total, label, self._view) as advance:
-                yield advance
+                yield recorded(advance, self.state / PROGRESS, total, label, limits or {})
         finally:
             self._view = None
 

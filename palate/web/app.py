@@ -14,8 +14,6 @@ from starlette.datastructures import URL
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Mount
-from starlette.staticfiles import StaticFiles
-from starlette.types import Scope
 
 from palate import __version__
 from palate.core import PalateError, RunError
@@ -25,20 +23,12 @@ from palate.web.admission import malformed, rule_of
 from palate.web.pages import account, api_docs, entry, members, project_pages, rate, review
 from palate.web.request_limits import RequestLimits
 from palate.web.service import Service
+from palate.web.static_files import PackageFiles
 from palate.web.view import STATIC, error_page, go, signin_path
 
 PAGES = (entry, project_pages, rate, members, review, account, api_docs)
 DESCRIPTION = "Items for people to judge, and their judgments. Send a key as `Authorization: Bearer KEY`. Make one on the page *My data*."
 log = logging.getLogger("palate.web")
-
-
-class _Static(StaticFiles):
-    """Static files of the package. Their address holds a digest of the content, so browsers may cache them."""
-
-    async def get_response(self, path: str, scope: Scope) -> Response:
-        response = await super().get_response(path, scope)
-        response.headers["Cache-Control"] = "public, max-age=31536000, immutable" if b"v=" in scope["query_string"] else "no-cache"
-        return response
 
 
 def create_app(service: Service) -> FastAPI:
@@ -55,7 +45,7 @@ def create_app(service: Service) -> FastAPI:
     app.state.service = service
     for module in (api, *PAGES):
         app.router.routes.extend(module.router.routes)  # not mounted, so that a test can walk the routes and see each rule
-    app.mount("/static", _Static(directory=STATIC), name="static")
+    app.mount("/static", PackageFiles(directory=STATIC), name="static")
     app.add_exception_handler(AccessError, _on_refusal)
     app.add_exception_handler(PalateError, _on_palate_error)
     app.add_exception_handler(HTTPException, _on_http_error)
@@ -73,7 +63,7 @@ def create_app(service: Service) -> FastAPI:
 
 def is_static(route: BaseRoute) -> bool:
     """Whether the route is the folder of static files, which everybody may read."""
-    return isinstance(route, Mount) and isinstance(route.app, _Static)
+    return isinstance(route, Mount) and isinstance(route.app, PackageFiles)
 
 
 def _with_roles(description: dict[str, Any], app: FastAPI) -> dict[str, Any]:

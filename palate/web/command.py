@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import secrets
-import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +15,8 @@ from palate.core import ConfigError
 from palate.data.exchange import read_exchange, rule_questions
 from palate.data.rule_file import RuleFile
 from palate.ratings import Link, Ratings, open_ratings, upgrade_ratings, use_ratings
-from palate.web.connections import allow_many_connections, server_config
+from palate.web.app import create_app
+from palate.web.connections import allow_many_connections, listen, server_config
 from palate.web.credentials import Passwords, hashed
 from palate.web.options import LabelOptions
 from palate.web.probe_model import ProbeModel
@@ -51,34 +51,17 @@ def serve(options: LabelOptions, say: Callable[[str], None]) -> None:
         if options.items is not None:
             say(import_items(service, options.items, options.project, options.rules))
         allow_many_connections()
-        with listen(options) as listener:
+        with listen(options.host, options.port) as listener:
             address = f"http://{options.host}:{listener.getsockname()[1]}"
             say(f"Palate listens at {address}")
             token = owner_link(service)
             if token:
                 say(f"There is no owner yet. This link makes the first one. It works once, for a day:\n\n    {address}/setup/{token}\n")
             say("Ctrl-C stops it.")
-            config = server_config(service, behind_proxy=options.https)
+            config = server_config(create_app(service), behind_proxy=options.https)
             uvicorn.Server(config).run(sockets=[listener])
     finally:
         ratings.close()
-
-
-def listen(options: LabelOptions) -> socket.socket:
-    """Return a socket that listens.
-
-    Raises:
-        ConfigError: the host or port cannot be used.
-    """
-    try:
-        family = socket.AF_INET6 if ":" in options.host else socket.AF_INET
-        listener = socket.create_server((options.host, options.port), family=family, backlog=512)
-    except (OSError, OverflowError) as error:
-        message = f"cannot listen at {options.host}:{options.port} ({error}). Choose another --port, or end the program that uses it."
-        raise ConfigError(message) from error
-    # asyncio does not see that a socket made elsewhere is TCP; without this every small answer waits 40 ms for an acknowledgement.
-    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    return listener
 
 
 def make_service(options: LabelOptions, ratings: Ratings) -> Service:

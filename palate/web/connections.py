@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import asyncio
 import resource
+import socket
 
 import h11
 import uvicorn
+from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from palate.web.app import create_app
-from palate.web.service import Service
+from palate.core import ConfigError
 
 HEAD_SECONDS = 20.0
 """How long the head of a request may take, from the connection or from its first byte."""
@@ -84,16 +85,33 @@ class PatientProtocol(H11Protocol):
         self.transport.close()
 
 
-def server_config(service: Service, *, behind_proxy: bool = False, shutdown_seconds: int | None = None) -> uvicorn.Config:
-    """Return how uvicorn serves the application.
+def listen(host: str, port: int) -> socket.socket:
+    """Return a socket that listens; port 0 takes a free one.
+
+    Raises:
+        ConfigError: the host or port cannot be used.
+    """
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        listener = socket.create_server((host, port), family=family, backlog=512)
+    except (OSError, OverflowError) as error:
+        message = f"cannot listen at {host}:{port} ({error}). Choose another --port, or end the program that uses it."
+        raise ConfigError(message) from error
+    # asyncio does not see that a socket made elsewhere is TCP; without this every small answer waits 40 ms for an acknowledgement.
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return listener
+
+
+def server_config(app: ASGIApp, *, behind_proxy: bool = False, shutdown_seconds: int | None = None) -> uvicorn.Config:
+    """Return how uvicorn serves an application.
 
     Args:
-        service: what the application needs.
+        app: the application.
         behind_proxy: people come through a proxy on this machine, whose word on addresses is trusted.
         shutdown_seconds: how long open requests may take when the server ends; None waits for them.
     """
     return uvicorn.Config(
-        create_app(service),
+        app,
         http=PatientProtocol,  # httptools, which uvicorn prefers, does not limit heads
         h11_max_incomplete_event_size=HEAD_BYTES,
         ws="none",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import secrets
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,19 +12,17 @@ from pathlib import Path
 from random import Random
 
 import httpx
-import uvicorn
 from argon2 import PasswordHasher
 
 from palate.core import Message
 from palate.ratings import Account, Candidate, Item, Project, Ratings, Task, open_ratings
-from palate.web.command import listen
-from palate.web.connections import server_config
+from palate.web.app import create_app
 from palate.web.credentials import Passwords, hashed
-from palate.web.options import LabelOptions
 from palate.web.service import Service, WebSettings
 from palate.web.webhooks import Webhooks, WebhookSender
 from tests.support.ratings import new_file
-from tests.support.waiting import LIMIT_SECONDS, joined, wait_until
+from tests.support.served import served
+from tests.support.waiting import LIMIT_SECONDS
 
 PASSWORD = "four words make one"
 QUICK = Passwords(PasswordHasher(time_cost=1, memory_cost=8, parallelism=1))
@@ -134,16 +131,8 @@ def open_rating_server(
 
     sender = WebhookSender(webhooks or Webhooks(), lost, pause=lambda _: None)
     service = Service(ratings, settings or WebSettings(), clock, lambda: secrets.token_urlsafe(32), Random(7), QUICK, sender)
-    listener = listen(LabelOptions(port=0))
-    process = uvicorn.Server(server_config(service, shutdown_seconds=2))
-    thread = threading.Thread(target=process.run, kwargs={"sockets": [listener]}, daemon=True)
-    thread.start()
-    wait_until(lambda: process.started or not thread.is_alive())
-    assert process.started
     try:
-        yield RatingServer(f"http://127.0.0.1:{listener.getsockname()[1]}", ratings, service, clock)
+        with served(create_app(service)) as url:
+            yield RatingServer(url, ratings, service, clock)
     finally:
-        process.should_exit = True
-        joined(thread)
-        listener.close()
         ratings.close()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -88,26 +88,36 @@ def server(tmp_path: Path, database: str) -> Iterator[RatingServer]:
 
 
 @pytest.fixture
-def sit(server: RatingServer, browser: Browser) -> Iterator[Sit]:
-    """`sit(name, path)` is a page at which this person is signed in; scripts that fail, and requests elsewhere, fail the test."""
-    contexts, faults = [], []
+def visit(browser: Browser) -> Iterator[Callable[..., Page]]:
+    """`visit(url)` is the page there; scripts that fail, and requests elsewhere, fail the test."""
+    contexts, faults = [], list[str]()
 
-    def open_page(name: str, path: str = "/", **options: object) -> Page:
+    def open_page(url: str, cookies: Sequence[Any] = (), **options: Any) -> Page:
         context = browser.new_context(**{"viewport": {"width": 1200, "height": 900}, **options})
         contexts.append(context)
         context.set_default_timeout(LIMIT_MS)
         context.add_init_script(COUNTED)
-        context.add_cookies([{"name": server.cookie_name, "value": server.cookie(name), "url": server.url}])
+        context.add_cookies(list(cookies))
         page = context.new_page()
+        home = "/".join(url.split("/")[:3])
         page.on("pageerror", lambda error: faults.append(str(error)))
         page.on("console", lambda message: faults.append(message.text) if "Content Security Policy" in message.text else None)
-        page.on(
-            "request", lambda request: faults.append(request.url) if not request.url.startswith((server.url, "data:", "blob:")) else None
-        )
-        page.goto(server.url + path)
+        page.on("request", lambda request: faults.append(request.url) if not request.url.startswith((home, "data:", "blob:")) else None)
+        page.goto(url)
         return page
 
     yield open_page
     for context in contexts:
         context.close()
     assert faults == []
+
+
+@pytest.fixture
+def sit(server: RatingServer, visit: Callable[..., Page]) -> Sit:
+    """`sit(name, path)` is a page at which this person is signed in."""
+
+    def open_page(name: str, path: str = "/", **options: object) -> Page:
+        cookie = {"name": server.cookie_name, "value": server.cookie(name), "url": server.url}
+        return visit(server.url + path, [cookie], **options)
+
+    return open_page

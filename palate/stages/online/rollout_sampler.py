@@ -41,8 +41,8 @@ class RolloutSampler:
         self._sampler = sampler
         self._thread = ThreadPoolExecutor(1) if is_asynchronous else None
         self._waiting: Future[Groups] | None = None
-        self._number = 0
-        """The number of the last call of `draw`, which names the version of the weights."""
+        self._number = -1
+        """The number of the last call of `draw`, which names the version of the weights; -1 before the first one."""
         self.age = 0
         """Iterations by which the policy of the last completions of `draw` was behind."""
 

@@ -12,6 +12,7 @@ from palate.rewards.learned import required_report_card
 from palate.rewards.model import ModelReward
 from palate.rewards.part import caveats_of
 from palate.runs.run import Run
+from palate.stages.online.examples import Examples
 from palate.stages.online.loop import Loop
 from palate.stages.online.online_settings import OnlineSettings
 from palate.training.checkpoints import Checkpoints
@@ -54,9 +55,11 @@ class Online(OnlineSettings):
         """Iterate until the run is over. Raises GuardStopError."""
         checkpoints = Checkpoints(run, loop.save)
         words = "".join(f"{word} " for word in caveats_of(self.rewards))
+        examples = Examples(run, loop.sampler, loop.held_out_prompts or loop.prompts, self.iterations)
         with run.progress(self.iterations, "online", self._limits()) as advance:
             advance(loop.iteration)
             while loop.iteration < self.iterations and not loop.kl.is_spent and not loop.people.is_over and not loop.search.is_over:
+                examples.before(loop.iteration)
                 # Before the policy learns: these are the weights whose KL the iteration measures.
                 lost = {} if tax is None else tax.look(loop.iteration)
                 metrics = {**loop.iterate(), **lost}
@@ -65,6 +68,7 @@ class Online(OnlineSettings):
                     loop.accept()
                 advance(1, f"{words}score {metrics.get('online/score/mean', math.nan):+.2f}  kl {metrics['online/kl/mean']:.1f}")
                 checkpoints.after_step()
+            examples.write(loop.iteration)
 
     def _stopped(self, run: Run, loop: Loop, stop: GuardStopError) -> str:
         """Keep the best model of a run that a guard stopped and a checkpoint to go on from; return what the user can do."""

@@ -1,0 +1,1 @@
+"""Which prompts the preferences reach, and which ones should be judged next."""
