@@ -30,7 +30,7 @@ check: .venv/installed-dev ## Lint, types, import layers
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: .venv/installed-dev ## Run the demo for three seeds and print the table of docs/benchmarks.md; benchmarks/ has more
+bench: .venv/installed-dev ## Run the demo for four seeds and print the table of docs/benchmarks.md; benchmarks/ has more
 	$(BIN)/python -m benchmarks
 
 .venv/bin/python:

@@ -15,11 +15,17 @@ PROMPTS = 500
 
 
 def short_kitchen(prompts: int = PROMPTS, texts: int = TEXTS) -> dict[str, Any]:
-    """Return the stages of configs/kitchen.yaml with fewer prompts, of which a fifth test; with fewer texts too if asked for."""
+    """Return the stages of configs/kitchen.yaml with fewer prompts, of which a fifth test, and `texts` documents.
+
+    Scores read the last token, and PPO learns no texts: plain settings, so that a measurement shows what it adds to them.
+    """
     stages: dict[str, Any] = yaml.safe_load(KITCHEN.read_text(encoding="utf-8"))["stages"]
     stages["world"] = {**stages["world"], "kitchen": {"texts": texts}}
     stages["samples"] = {**stages["samples"], "limit": prompts}
     stages["judged"] = {**stages["judged"], "held_out": 0.2}
+    stages["reward"] = {**stages["reward"], "score": "last_token"}
+    plain = {"kl": {"control": {"coef": 0.1}}, "pretraining": None, "optimizer": {**stages["ppo"]["optimizer"], "lr": 4e-4}}
+    stages["ppo"] = {**stages["ppo"], **plain}
     return stages
 
 
