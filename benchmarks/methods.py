@@ -62,7 +62,8 @@ def pipeline(nats: float, iterations: int) -> dict[str, Any]:
     for name, changed in METHODS.items():
         control = {"kind": "budget_kl", "nats": nats, "price": {"coef": PRICES.get(name, 0.05)}}
         slower = {**kitchen["stages"]["ppo"]["optimizer"], "lr": 2e-4}
-        stages[name] = {**kitchen["stages"]["ppo"], "iterations": iterations, "kl": {"control": control}, "optimizer": slower, **changed}
+        common = {"iterations": iterations, "kl": {"control": control}, "optimizer": slower, "pretraining": None}
+        stages[name] = {**kitchen["stages"]["ppo"], **common, **changed}
         stages[f"eval-{name}"] = {**kitchen["stages"]["eval-ppo"], "model": f"${name}"}
     return {"name": "methods", "seed": 0, "stages": stages}
 
