@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from palate.evaluation.intervals import Estimate
 from palate.evaluation.report.formatting import listed, signed
 from palate.evaluation.report.report_data import ReportData
-from palate.evaluation.report.takeaways import verb
 from palate.evaluation.report.tax_records import TaxRow
 
 
@@ -13,17 +14,20 @@ def tax_takeaway(report: ReportData) -> str:
     """Say what each run lost against its start and against the first run, as far as the intervals support it."""
     sentences = []
     for run in dict.fromkeys(name for row in report.tax for name in row.changes):
-        lost = [_change(row, change) for row in report.tax if (change := row.changes.get(run)) is not None and change.excludes_zero]
-        sentences.append(f"{run} changed {listed(lost)}" if lost else f"{run} shows no measurable change")
-    apart = [
-        f"{run} has {verb(gap, 'more', 'less', '')} {row.title} than {row.first} ({signed(gap.value, 3)})"
-        for row in report.tax
-        for run, gap in row.versus_first.items()
-        if gap.excludes_zero
-    ]
+        lost = _moved([(row, row.changes.get(run)) for row in report.tax])
+        sentences.append(f"{run} changed {lost}" if lost else f"{run} shows no measurable change")
+    apart = {run: _moved([(row, row.versus_first.get(run)) for row in report.tax]) for row in report.tax for run in row.versus_first}
     text = f"from the start to the weights that were kept, {'; '.join(sentences)}." if sentences else ""
-    return f"{text} {'; '.join(apart)}." if apart else text
+    return " ".join([text, *(f"Against {report.tax[0].first}, {run} changed {moved}." for run, moved in apart.items() if moved)])
 
 
-def _change(row: TaxRow, change: Estimate) -> str:
-    return f"{row.title} by {signed(change.value, 3)}"
+def _moved(changes: Sequence[tuple[TaxRow, Estimate | None]]) -> str:
+    """Return the changes whose intervals exclude zero, in words; "" where there are none."""
+    units = {True: " nats per token", False: ""}
+    return listed(
+        [
+            f"{'the loss on texts' if row.is_loss else row.title} by {signed(change.value, 3)}{units[row.is_loss]}"
+            for row, change in changes
+            if change is not None and change.excludes_zero
+        ]
+    )
