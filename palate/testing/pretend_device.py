@@ -14,7 +14,6 @@ from typing import Any, ClassVar
 from unittest.mock import patch
 
 import torch
-from torch.utils._pytree import tree_flatten, tree_map
 from torch.utils.backend_registration import _DummyBackendModule, _setup_privateuseone_for_python_backend
 
 from palate.core.process import computing_on
@@ -113,12 +112,9 @@ def _places(at: Any) -> Any:
     return tuple(torch.tensor(one).to(NAME) if isinstance(one, list) else one for one in each)
 
 
-def _inner(x: Any) -> Any:
-    return x.content if isinstance(x, PretendTensor) else x
-
-
-def _on_cpu(x: Any) -> Any:
-    return torch.device("cpu") if isinstance(x, torch.device) and x.type == NAME else _inner(x)
+def _changed(x: Any, change: Callable[[Any], Any]) -> Any:
+    """What an operation of ATen takes or gives, each leaf changed. It nests lists and tuples alone; torch's trees know more, and take longer."""
+    return type(x)([_changed(one, change) for one in x]) if type(x) in (list, tuple) else change(x)
 
 
 def _run(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
@@ -128,24 +124,35 @@ def _run(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
         RuntimeError: tensors of both devices meet, as torch says it for a GPU.
     """
     name = func._schema.name + (f".{func._overloadname}" if func._overloadname == "Tensor" and "index" in func._schema.name else "")
-    tensors = [x for x in tree_flatten((args, kwargs))[0] if isinstance(x, torch.Tensor)]
-    ours = [x for x in tensors if isinstance(x, PretendTensor)]
-    theirs = [x for x in tensors if not isinstance(x, PretendTensor) and x.dim() > 0]
-    if ours and theirs and not name.startswith(_CROSSING):
+    known: dict[int, PretendTensor] = {}  # an operation in place gives the same tensor back
+    theirs = 0
+
+    def on_cpu(x: Any) -> Any:
+        nonlocal theirs
+        if isinstance(x, PretendTensor):
+            known[id(x.content)] = x
+            return x.content
+        if isinstance(x, torch.Tensor):
+            theirs += x.dim() > 0
+        elif isinstance(x, torch.device) and x.type == NAME:
+            return torch.device("cpu")
+        return x
+
+    inner, words = _changed(args, on_cpu), {key: _changed(value, on_cpu) for key, value in kwargs.items()}
+    if known and theirs and not name.startswith(_CROSSING):
         raise RuntimeError(f"Expected all tensors to be on the same device, but found at least two devices, {NAME}:0 and cpu! ({name})")
-    asked = kwargs.get("device")
-    result = func(*tree_map(_on_cpu, args), **tree_map(_on_cpu, kwargs))
-    leaves = asked is not None and torch.device(asked).type == "cpu"
+    result = func(*inner, **words)
+    device = kwargs.get("device")
+    leaves = device is not None and torch.device(device).type == "cpu"
     if leaves or name == "aten::_local_scalar_dense" or (name == "aten::copy_" and not isinstance(args[0], PretendTensor)):
         return args[0] if name == "aten::copy_" else result
-    known = {id(x.content): x for x in ours}  # an operation in place gives the same tensor back
 
     def wrapped(x: Any) -> Any:
         if not isinstance(x, torch.Tensor):
             return x
         return known[id(x)] if id(x) in known else PretendTensor(x)
 
-    return tree_map(wrapped, result)
+    return _changed(result, wrapped)
 
 
 @functools.cache
