@@ -1,6 +1,7 @@
 """Settings of all tests, and the servers that tests of several folders use."""
 
 import gc
+import os
 import shutil
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -8,9 +9,10 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests.support import postgres
+from tests.support import postgres, warm_python
 
 if TYPE_CHECKING:
+    from execnet import XSpec
     from playwright.sync_api import Browser
 
 # The same examples every time, however slow the machine: a test that fails does so for everyone. Only here is said what may take long.
@@ -22,6 +24,14 @@ FIRST = ("tests/web/", "tests/e2e/")
 
 CHROMIUM = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
 """Programs that will do, the lightest first: without a window's frame a page costs half of the processor time."""
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_setupnodes(specs: "list[XSpec]") -> None:
+    """Processes that test are forked from one that has loaded torch and transformers: each alone takes ten seconds for that."""
+    os.environ[warm_python.SHARED] = program = warm_python.executable()
+    for spec in specs:
+        spec.python = program
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -5,6 +5,7 @@ files, folder and environment to a process that forks a child for each. Signals 
 the program is killed, so is the child, with what it started.
 
 A child differs from a new process in two ways: modules are there before its first line, and so it never sees another version of a package.
+The processes that test are such children too (`tests/conftest.py`), and so they share most of their memory.
 """
 
 from __future__ import annotations
@@ -23,24 +24,31 @@ import subprocess
 import sys
 import tempfile
 import threading
+import types
 from functools import cache
 from pathlib import Path
 
 MODULES = (
-    "palate.cli", "palate.distributed.group", "palate.pipeline.execute", "palate.stages.direct", "palate.stages.evaluate",
-    "palate.stages.online", "palate.stages.pair", "palate.stages.pretrain", "palate.stages.refresh", "palate.stages.sft",
-    "palate.testing.models", "peft",
+    "palate.cli", "palate.distributed.group", "palate.evaluation.report", "palate.pipeline.execute", "palate.stages.direct",
+    "palate.stages.evaluate", "palate.stages.online", "palate.stages.pair", "palate.stages.pretrain", "palate.stages.refresh",
+    "palate.stages.sft", "palate.testing.models", "palate.web.app",
+    "crowdkit.aggregation", "datasets", "evalica", "peft", "playwright.sync_api", "scipy.stats", "statsmodels.api",
 )  # fmt: skip
 """What is loaded before the first child."""
 
 CLIENT = Path(__file__).with_name("warm_client.py")
 FOLDERS = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+SHARED = "WARM_PYTHON"
+"""Variable with the path of the program that all processes of a test run share."""
+
 PASSED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 
 
 @cache
 def executable() -> str:
-    """Starts the warm process, once for each process that tests; returns the path of the program, which lives as long."""
+    """Starts the warm process, once for a run of tests; returns the path of the program, which lives as long."""
+    if SHARED in os.environ:
+        return os.environ[SHARED]
     folder = Path(tempfile.mkdtemp(prefix="warm-"))
     program, address = folder / "python", folder / "socket"
     program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -ISu "{CLIENT}" "{address}" "$@"\n')
@@ -158,7 +166,8 @@ def run(words: list[str]) -> None:
     elif words[0] == "-c":
         sys.argv = ["-c", *words[2:]]
         sys.path.insert(0, "")
-        exec(compile(words[1], "<string>", "exec"), {"__name__": "__main__"})
+        sys.modules["__main__"] = types.ModuleType("__main__")
+        exec(compile(words[1], "<string>", "exec"), vars(sys.modules["__main__"]))
     else:
         sys.argv = words
         sys.path.insert(0, str(Path(words[0]).resolve().parent))
