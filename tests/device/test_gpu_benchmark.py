@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 
 from tests.support.repository import ROOT
-from tests.support.warm_python import executable
+from tests.support.warm_python import OWN, executable
 
 PARTS = ("device", "limits", "training", "sampling", "online")
 
 
 def run(out: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "PYTHON": executable(), "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "PYTHON": executable(), OWN: executable(), "OMP_NUM_THREADS": "1"}
     script = str(ROOT / "benchmarks" / "gpu" / "run.sh")
     return subprocess.run([script, "--tiny", "--out", str(out), *words], capture_output=True, text=True, env=environment, check=False)
 

@@ -6,11 +6,13 @@ import signal
 import socket
 import sys
 
+numbers = [number for number in map(int, os.listdir("/proc/self/fd")) if os.path.exists(f"/proc/self/fd/{number}")]  # noqa: PTH110, PTH208
 connection = socket.socket(socket.AF_UNIX)
 connection.connect(sys.argv[1])
-body = json.dumps({"words": sys.argv[2:], "folder": os.getcwd(), "environment": dict(os.environ)}).encode()  # noqa: PTH109
+told = {"numbers": numbers, "words": sys.argv[2:], "folder": os.getcwd(), "environment": dict(os.environ)}  # noqa: PTH109
+body = json.dumps(told).encode()
 message = b"%d\n%s" % (len(body), body)
-sent = socket.send_fds(connection, [message], [0, 1, 2])
+sent = socket.send_fds(connection, [message], numbers)
 connection.sendall(message[sent:])
 for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
     signal.signal(number, lambda signum, _: connection.send(bytes([signum])))

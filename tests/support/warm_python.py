@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import fcntl
 import gc
 import importlib
 import json
@@ -40,6 +41,9 @@ CLIENT = Path(__file__).with_name("warm_client.py")
 FOLDERS = os.environ.get("PYTHONPATH", "").split(os.pathsep)
 SHARED = "WARM_PYTHON"
 """Variable with the path of the program that all processes of a test run share."""
+
+OWN = "WARM_EXECUTABLE"
+"""Variable with what a child takes for its own Python, so that what it starts is warm too."""
 
 PASSED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 
@@ -81,7 +85,7 @@ class Server:
 
     def _accept(self) -> None:
         connection, _ = self._listening.accept()
-        message, files, _, _ = socket.recv_fds(connection, 1 << 20, 3)
+        message, files, _, _ = socket.recv_fds(connection, 1 << 20, 64)
         length, _, body = message.partition(b"\n")
         while len(body) < int(length):
             body += connection.recv(1 << 20)
@@ -118,14 +122,18 @@ class Server:
         self._watched.register(connection, selectors.EVENT_READ, passed)
 
 
-def become(files: list[int], words: list[str], folder: str, environment: dict[str, str]) -> None:
+def become(files: list[int], numbers: list[int], words: list[str], folder: str, environment: dict[str, str]) -> None:
     """Runs in the child: does what a new Python with these words would do, and ends the process."""
-    for number, file in enumerate(files):
+    aside = [fcntl.fcntl(file, fcntl.F_DUPFD_CLOEXEC, max(numbers) + 1) for file in files]  # where no number of the program's is
+    for file in files:
+        os.close(file)
+    for number, file in zip(numbers, aside, strict=True):
         os.dup2(file, number)
         os.close(file)
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environment)
+    sys.executable = environment.get(OWN, sys.executable)
     for number in PASSED:
         signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
     given = environment.get("PYTHONPATH", "").split(os.pathsep)
