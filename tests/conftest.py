@@ -3,7 +3,9 @@
 import gc
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -22,8 +24,21 @@ settings.load_profile("palate")
 FIRST = ("tests/web/", "tests/e2e/")
 """Folders whose files take longest. They come first, so that no process is left with one of them at the end."""
 
+MEMORY = Path("/dev/shm")
+ROOM = 4 << 30
+"""Bytes that must be free in memory for the tests' files: they take a tenth of it."""
+
 CHROMIUM = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
 """Programs that will do, the lightest first: without a window's frame a page costs half of the processor time."""
+
+
+def pytest_configure() -> None:
+    """Files of tests are in memory where there is room: thousands of times a test waits until a disk has written."""
+    if "TMPDIR" not in os.environ and MEMORY.is_dir():
+        system = os.statvfs(MEMORY)
+        if system.f_bavail * system.f_frsize > ROOM and not system.f_flag & os.ST_NOEXEC:
+            os.environ["TMPDIR"] = str(MEMORY)
+            tempfile.tempdir = None  # it was perhaps chosen already
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -113,7 +113,7 @@ def _places(at: Any) -> Any:
 
 
 def _changed(x: Any, change: Callable[[Any], Any]) -> Any:
-    """What an operation of ATen takes or gives, each leaf changed. It nests lists and tuples alone; torch's trees know more, and take longer."""
+    """What an operation of ATen takes or gives, each leaf changed. It nests lists and tuples alone; torch's own trees take much longer."""
     return type(x)([_changed(one, change) for one in x]) if type(x) in (list, tuple) else change(x)
 
 

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib import resources
 
 import numpy as np
-from jinja2 import Environment, StrictUndefined
-from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -15,10 +12,10 @@ from palate.agreement.curve import LearningCurve
 from palate.evaluation.calibration import Bin
 from palate.evaluation.intervals import share
 from palate.evaluation.report import change as words
-from palate.evaluation.report import formatting as wording
 from palate.evaluation.report.change import HeldOutChange, RewardChange
 from palate.evaluation.report.dot_charts import FULL, HALF, NARROW, drawn
 from palate.evaluation.report.formatting import interval, number, percent, percent_interval, sentence, signed, thousands
+from palate.evaluation.report.page_template import rendered_page
 from palate.evaluation.report.report_page import drawing
 from palate.evaluation.report.svg import COLOURS, INK, MUTED, Chart, figure, heading, tidy
 from palate.evaluation.report.tiles import Tile
@@ -28,9 +25,6 @@ BEFORE, AFTER = COLOURS["base"], COLOURS["online"]
 
 def render_change(change: RewardChange) -> str:
     """The page as one string; the same record gives the same bytes."""
-    folder = resources.files("palate.evaluation.report")
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters.update(number=wording.number, signed=wording.signed, percent=wording.percent, sentence=wording.sentence)
     charts = {
         "accuracy": accuracy_chart(change.tests),
         "calibration": calibration_chart(change.tests),
@@ -43,10 +37,8 @@ def render_change(change: RewardChange) -> str:
         "calibration": words.calibration_sentence(change),
         "curve": "" if change.curve is None else change.curve.sentence(),
     }
-    style = Markup(folder.joinpath("page.css").read_text(encoding="utf-8"))
-    template = environment.from_string(folder.joinpath("change.html").read_text(encoding="utf-8"))
     chart = {name: drawing(one) for name, one in charts.items()}
-    return template.render(change=change, style=style, chart=chart, say=say, tiles=tiles(change)) + "\n"
+    return rendered_page("change.html", {"change": change, "chart": chart, "say": say, "tiles": tiles(change)})
 
 
 def tiles(change: RewardChange) -> list[Tile]:

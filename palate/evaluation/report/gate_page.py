@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from importlib import resources
-
-from jinja2 import Environment, StrictUndefined
-from markupsafe import Markup
 
 from palate.evaluation.gate import GateReport, LimitResult
 from palate.evaluation.intervals import Estimate
 from palate.evaluation.report.formatting import interval, number, percent, signed
+from palate.evaluation.report.page_template import rendered_page
 from palate.evaluation.run_metrics import FAMILIES, FIGURES, WINS
 
 
@@ -39,11 +36,7 @@ class GateRow:
 
 def render_gate(report: GateReport) -> str:
     """The page as one string; the same verdict gives the same bytes."""
-    folder = resources.files("palate.evaluation.report")
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    style = Markup(folder.joinpath("page.css").read_text(encoding="utf-8"))
-    template = environment.from_string(folder.joinpath("gate.html").read_text(encoding="utf-8"))
-    return template.render(report=report, style=style, rows=[gate_row(result) for result in report.results]) + "\n"
+    return rendered_page("gate.html", {"report": report, "rows": [gate_row(result) for result in report.results]})
 
 
 def gate_row(result: LimitResult) -> GateRow:

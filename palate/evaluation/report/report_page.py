@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from importlib import resources
 
 import numpy as np
-from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup, escape
 
 from palate.core import DataError
@@ -27,6 +25,7 @@ from palate.evaluation.report.lever_section import (
     lever_takeaway,
 )
 from palate.evaluation.report.model_colours import model_colours, run_colours
+from palate.evaluation.report.page_template import rendered_page
 from palate.evaluation.report.records import Eval, ExampleAnswer, Highlight
 from palate.evaluation.report.report_data import ReportData
 from palate.evaluation.report.rule_section import rules_takeaway
@@ -45,16 +44,7 @@ MARKS = {"good": "good", "bad": "bad", "exploit": "trick"}
 
 def render_page(report: ReportData) -> str:
     """The page as one string; the same report gives the same bytes."""
-    folder = resources.files("palate.evaluation.report")
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters.update(
-        number=wording.number, signed=wording.signed, percent=wording.percent, thousands=wording.thousands, seconds=wording.seconds,
-        interval=wording.interval, money=wording.money, sentence=wording.sentence,
-        value=value_cell, share=share_cell, gap=gap_cell, points=points_cell,
-    )  # fmt: skip
-    template = environment.from_string(folder.joinpath("page.html").read_text(encoding="utf-8"))
-    style = Markup(folder.joinpath("page.css").read_text(encoding="utf-8"))
-    return template.render(report=report, style=style, **_view(report)) + "\n"
+    return rendered_page("page.html", {"report": report, **_view(report)})
 
 
 def _view(report: ReportData) -> Mapping[str, object]:
@@ -197,33 +187,3 @@ def marked(text: str, highlights: Sequence[Highlight]) -> Markup:
         )
         at = part.end
     return out + escape(text[at:])
-
-
-def value_cell(estimate: Estimate | None) -> Markup:
-    """A table cell's content: value, and its interval in small figures."""
-    if estimate is None:
-        return Markup('<span class="none">not measured</span>')
-    return Markup("{}<small>{}</small>").format(wording.number(estimate.value, 3), wording.interval(estimate, 3))
-
-
-def share_cell(estimate: Estimate | None) -> Markup:
-    """A share with its interval and n."""
-    if estimate is None:
-        return Markup('<span class="none">not measured</span>')
-    size = f", n {wording.thousands(estimate.n)}" if wording.has_interval(estimate) else ""
-    return Markup("{}<small>{}{}</small>").format(wording.percent(estimate.value), wording.percent_interval(estimate), size)
-
-
-def gap_cell(estimate: Estimate | None, digits: int = 3) -> Markup:
-    """A paired difference with its distance from zero, bold when the interval excludes zero."""
-    return _gap(estimate, wording.signed(estimate.value, digits)) if estimate is not None else Markup("")
-
-
-def points_cell(estimate: Estimate | None) -> Markup:
-    """A paired difference of shares in percentage points."""
-    return _gap(estimate, f"{wording.signed(100 * estimate.value, 0)} pts") if estimate is not None else Markup("")
-
-
-def _gap(estimate: Estimate, text: str) -> Markup:
-    shape = '<span class="gap"><b>{}</b> {}</span>' if estimate.excludes_zero else '<span class="gap">{} {}</span>'
-    return Markup(shape).format(text, wording.errors(estimate))

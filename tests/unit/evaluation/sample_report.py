@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 
@@ -278,3 +279,10 @@ def sample_without_gold() -> ReportData:
         ),
         takeaways=Takeaways(("to end its answers",), ("to answer the question that was asked",)),
     )
+
+
+def part_of_sample(*kept: str, **changes: object) -> ReportData:
+    """The sample's models, those parts of it that are kept, and the changes. Its page is drawn much sooner than the whole one."""
+    full = sample_report()
+    small = ReportData("Title", "Subtitle", full.variants, full.reference)
+    return replace(small, **{name: getattr(full, name) for name in kept}, **changes)  # type: ignore[arg-type]

@@ -17,7 +17,7 @@ from palate.evaluation.report.lever_records import AccuracyEffect, ControlRow, K
 from palate.evaluation.report.report_data import ReportData
 from palate.runs.record import Parent
 from tests.support.evaluated_runs import completion, evaluated_run
-from tests.unit.evaluation.sample_report import sample_report
+from tests.unit.evaluation.sample_report import part_of_sample, sample_report
 
 
 def model(root: Path, name: str, score: float, reward: str = "r" * 12) -> EvaluatedModel:
@@ -93,7 +93,7 @@ def test_the_page_has_the_sweep_the_levers_and_the_controls() -> None:
         controlled(NULL, replace(LONG, variant="sft")), sweep=KLSweep("gold", points, None, "SFT", "Each point is one run."),
         levers=Levers((lever,), effect),
     )  # fmt: skip
-    page = render(data)
+    page = render(part_of_sample(controls=data.controls, sweep=data.sweep, levers=data.levers))
     for anchor in ("kl-strength", "levers", "controls"):
         assert f'<section id="{anchor}">' in page
         assert f'href="#{anchor}"' in page
@@ -102,6 +102,5 @@ def test_the_page_has_the_sweep_the_levers_and_the_controls() -> None:
     assert "Label &lt;noise&gt;" in page
     assert "<noise>" not in page
     assert "Null answer" in page
-    assert page == render(data)
-    plain = render(sample_report())
+    plain = render(part_of_sample())
     assert not [anchor for anchor in ("kl-strength", "levers", "controls") if f'id="{anchor}"' in plain]

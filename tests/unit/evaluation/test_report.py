@@ -37,7 +37,7 @@ from palate.evaluation.report.headline import headline
 from palate.evaluation.report.report_page import marked
 from palate.evaluation.report.trajectory import trajectory
 from palate.evaluation.report.what_was_learned import learned_and_not
-from tests.unit.evaluation.sample_report import sample_report, sample_without_gold
+from tests.unit.evaluation.sample_report import part_of_sample, sample_report, sample_without_gold
 
 HOSTILE = '"><script>alert(1)</script><img src=x onerror=alert(2)>&{{ 7*7 }}'
 ROOT = Path(__file__).parents[3]
@@ -143,7 +143,8 @@ def test_hostile_text_is_shown_and_not_run() -> None:
 
 def test_dollar_signs_are_text_and_not_formulas() -> None:
     report = sample_without_gold()
-    page = render(replace(report, variants=tuple(replace(v, name=f"$x_{v.key}$ \\frac") for v in report.variants)))
+    variants = tuple(replace(v, name=f"$x_{v.key}$ \\frac") for v in report.variants)
+    page = render(part_of_sample(variants=variants, win_rates=report.win_rates))
     assert "$x_ppo$ \\frac</text>" in page
 
 
@@ -191,7 +192,7 @@ def test_without_gold_the_page_leads_with_the_win_rate() -> None:
 def test_a_judge_that_was_trained_against_is_named_as_such() -> None:
     report = sample_without_gold()
     assert report.win_rates is not None
-    assert "not evidence of quality" in render(replace(report, win_rates=replace(report.win_rates, held_out=False)))
+    assert "not evidence of quality" in render(part_of_sample(win_rates=replace(report.win_rates, held_out=False)))
 
 
 def changed_gap(gap: Estimate) -> ReportData:
@@ -335,9 +336,8 @@ def test_cut_completions_are_said_so() -> None:
 
 
 def test_what_training_maximises_is_drawn_as_such() -> None:
-    report = sample_without_gold()
     same, other = online_run([0.0, 1.0], 0.1), online_run([-1.0, -0.9], 0.1, [0.0, 1.0])
-    pages = [render(replace(report, training=Training((run,), "PPO"))) for run in (same, other)]
+    pages = [render(part_of_sample(training=Training((run,), "PPO"))) for run in (same, other)]
     assert [page.count("what training maximises</text>") > 0 for page in pages] == [True, True]
     assert [">Reward</text>" in page for page in pages] == [False, True]
     assert ["without penalties</text>" in page for page in pages] == [False, True]

@@ -446,7 +446,7 @@ def test_people_with_an_uncertain_queue_are_not_joined(queue: Literal["random", 
 
 def test_the_report_shows_the_comparison_and_escapes_names(tmp_path: Path) -> None:
     from palate.evaluation.report import render
-    from tests.unit.evaluation.sample_report import sample_report
+    from tests.unit.evaluation.sample_report import part_of_sample
 
     policies = {
         "<b>a</b>": answers(tmp_path, "a", worths(0, 5)),
@@ -454,8 +454,8 @@ def test_the_report_shows_the_comparison_and_escapes_names(tmp_path: Path) -> No
         "c": answers(tmp_path, "c", worths(2, 4)),
     }
     found = compared(tmp_path, policies, gold=GOLD, judge=JUDGE)
-    assert "Which policy wins" not in render(sample_report())
-    page = render(replace(sample_report(), comparison=found))
+    assert "Which policy wins" not in render(part_of_sample())
+    page = render(part_of_sample(comparison=found))
     assert '<section id="comparison">' in page
     assert '<a href="#comparison">' in page
     assert "<b>a</b>" not in page
