@@ -30,10 +30,6 @@ def few_words(prompt: str, completion: str, **fields: Any) -> dict[str, float]:
 GOLD = "tests.unit.stages.test_controls:few_words"
 
 
-def one(completion: str) -> float:
-    return float(len(completion))
-
-
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("home")
@@ -107,7 +103,7 @@ def test_a_control_above_the_model_is_a_warning(evaluated: Callable[..., Path], 
 
 
 def test_there_are_no_controls_where_none_are_wanted_or_nothing_scores_them(evaluated: Callable[..., Path], home: Path) -> None:
-    parts = {"words": FunctionReward(function="tests.unit.stages.test_controls:one")}
+    parts = {"words": FunctionReward(function="tests.unit.stages.online.rewarding:letters")}
     for name, settings in {"off": {"gold": GOLD, "control_prompts": 0}, "parts": {"rewards": parts}, "nothing": {}}.items():
         run = evaluated(name, **settings)
         assert not (run / "controls.jsonl").exists()
