@@ -10,7 +10,7 @@ help: ## List these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-6s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: .venv/installed-train ## Run the whole loop on a model of a million parameters; a second time it only shows what is there. JUDGE=20: then judge 20 pairs
-	$(BIN)/palate run configs/kitchen.yaml
+	$(BIN)/palate demo
 ifdef JUDGE
 	$(BIN)/palate judge runs/kitchen --pairs $(JUDGE)
 endif

@@ -10,6 +10,7 @@ from palate import __version__
 from palate.cli import (
     completion,
     coverage_command,
+    demo_command,
     exchange_command,
     forget_command,
     front_command,
@@ -70,6 +71,7 @@ def _dispatch(words: list[str], stages: Stages) -> int:
         return 0
     command, rest = words[0], words[1:]
     commands: dict[str, Callable[[list[str], Stages], int]] = {
+        "demo": demo_command.demo,
         "run": run_commands.run,
         "plan": plan_command.plan,
         "runs": run_commands.runs,

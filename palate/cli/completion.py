@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from palate.cli import (
     coverage_command,
+    demo_command,
     exchange_command,
     forget_command,
     front_command,
@@ -42,6 +43,7 @@ HIDDEN = "__complete"
 SHELLS = ("bash", "zsh", "fish")
 
 PARSERS: dict[str, Callable[[], Parser]] = {
+    "demo": demo_command.demo_parser,
     "run": run_commands.run_parser,
     "plan": plan_command.plan_parser,
     "runs": run_commands.runs_parser,

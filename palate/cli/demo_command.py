@@ -1,0 +1,45 @@
+"""`palate demo`: run a pipeline that comes with Palate, and open the page that it made."""
+
+from __future__ import annotations
+
+import os
+import sys
+import webbrowser
+from pathlib import Path
+
+from palate.cli.parser import COMMANDS, Parser, say
+from palate.config.shipped import shipped_pipeline
+from palate.pipeline.table import Stages
+
+
+def demo_parser() -> Parser:
+    """What `palate demo` takes."""
+    parser = Parser("demo", COMMANDS["demo"])
+    words = "settings as for `palate run`, and a pipeline that comes with Palate, such as rlaif or rules (default: kitchen)"
+    parser.add_argument("words", nargs="*", metavar="NAME|name=value", help=words)
+    parser.add_argument("--runs", type=Path, metavar="DIR", help="folder of runs (default: runs/NAME)")
+    parser.add_argument("--no-open", action="store_true", help="do not open the page in a browser")
+    return parser
+
+
+def demo(words: list[str], stages: Stages) -> int:
+    """`palate demo`; returns the exit status."""
+    options = demo_parser().parse(words)
+    names = [word for word in options.words if "=" not in word]
+    file = shipped_pipeline(names[0] if names else "kitchen")
+    from palate.pipeline.execute import page_of, refuse_old_runs, run_pipeline
+    from palate.pipeline.plan import plan_pipeline, read_pipeline
+
+    pipeline = read_pipeline(file, [word for word in options.words if word not in names[:1]])
+    planned = plan_pipeline(pipeline, options.runs or Path("runs") / pipeline.name, stages)
+    refuse_old_runs(planned)
+    outcomes = run_pipeline(planned, say, None, pipeline.track)
+    pages = [page for outcome in outcomes if (page := page_of(outcome.directory)) is not None]
+    if pages and not options.no_open and sys.stdout.isatty() and has_window():
+        webbrowser.open(pages[-1].resolve().as_uri())
+    return 0
+
+
+def has_window() -> bool:
+    """Whether a browser can open a window. Elsewhere Python would start one inside the terminal."""
+    return sys.platform in {"darwin", "win32"} or bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
