@@ -15,6 +15,7 @@ from palate.cli import (
     forget_command,
     front_command,
     gate_command,
+    init_command,
     judge_fit_command,
     model_commands,
     peak_command,
@@ -72,6 +73,7 @@ def _dispatch(words: list[str], stages: Stages) -> int:
     command, rest = words[0], words[1:]
     commands: dict[str, Callable[[list[str], Stages], int]] = {
         "demo": demo_command.demo,
+        "init": init_command.init,
         "run": run_commands.run,
         "plan": plan_command.plan,
         "runs": run_commands.runs,

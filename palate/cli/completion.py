@@ -19,6 +19,7 @@ from palate.cli import (
     forget_command,
     front_command,
     gate_command,
+    init_command,
     judge_fit_command,
     model_commands,
     peak_command,
@@ -44,6 +45,7 @@ SHELLS = ("bash", "zsh", "fish")
 
 PARSERS: dict[str, Callable[[], Parser]] = {
     "demo": demo_command.demo_parser,
+    "init": init_command.init_parser,
     "run": run_commands.run_parser,
     "plan": plan_command.plan_parser,
     "runs": run_commands.runs_parser,

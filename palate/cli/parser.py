@@ -13,6 +13,7 @@ from palate.core import ConfigError
 
 COMMANDS = {
     "demo": "Run the whole loop in a small world, and open its report.",
+    "init": "Look at your data and model, and write a pipeline for them.",
     "run": "Run a pipeline file: skip what is done, resume the rest.",
     "plan": "Estimate memory and the time of a step before anything runs.",
     "runs": "List runs, or show what a run was made from.",
@@ -38,7 +39,7 @@ COMMANDS = {
 }
 
 GROUPS = {
-    "Run a pipeline": ("demo", "run", "plan", "swap"),
+    "Run a pipeline": ("demo", "init", "run", "plan", "swap"),
     "Make a model": (
         "world", "pretrain", "sft", "sample", "revise", "reward", "rules", "refresh", "direct", "online", "pair", "average", "rerank",
     ),
