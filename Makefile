@@ -4,7 +4,7 @@ BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: demo test check bench help
+.PHONY: demo test check bench site help
 
 help: ## List these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-6s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,6 +32,10 @@ check: .venv/installed-dev ## Lint, types, import layers
 
 bench: .venv/installed-dev ## Run the demo for four seeds and print the table of docs/benchmarks.md; benchmarks/ has more
 	$(BIN)/python -m benchmarks
+
+site: .venv/installed-dev ## Build the documentation site into site/
+	$(BIN)/zensical build --strict
+	$(BIN)/python docs/markdown_pages.py
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv
