@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import sys
-import webbrowser
 from pathlib import Path
 
 from palate.cli.parser import COMMANDS, Parser, say
 from palate.config.shipped import shipped_pipeline
 from palate.pipeline.table import Stages
+from palate.web.browser import open_page
 
 
 def demo_parser() -> Parser:
@@ -35,11 +33,6 @@ def demo(words: list[str], stages: Stages) -> int:
     refuse_old_runs(planned)
     outcomes = run_pipeline(planned, say, None, pipeline.track)
     pages = [page for outcome in outcomes if (page := page_of(outcome.directory)) is not None]
-    if pages and not options.no_open and sys.stdout.isatty() and has_window():
-        webbrowser.open(pages[-1].resolve().as_uri())
+    if pages and not options.no_open:
+        open_page(pages[-1].resolve().as_uri())
     return 0
-
-
-def has_window() -> bool:
-    """Whether a browser can open a window. Elsewhere Python would start one inside the terminal."""
-    return sys.platform in {"darwin", "win32"} or bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))

@@ -16,6 +16,7 @@ from palate.data.exchange import read_exchange, rule_questions
 from palate.data.rule_file import RuleFile
 from palate.ratings import Link, Ratings, open_ratings, upgrade_ratings, use_ratings
 from palate.web.app import create_app
+from palate.web.browser import open_page
 from palate.web.connections import allow_many_connections, listen, server_config
 from palate.web.credentials import Passwords, hashed
 from palate.web.options import LabelOptions
@@ -58,6 +59,8 @@ def serve(options: LabelOptions, say: Callable[[str], None]) -> None:
             if token:
                 say(f"There is no owner yet. This link makes the first one. It works once, for a day:\n\n    {address}/setup/{token}\n")
             say("Ctrl-C stops it.")
+            if options.open:
+                open_page(f"{address}/setup/{token}" if token else address)
             config = server_config(create_app(service), behind_proxy=options.https)
             uvicorn.Server(config).run(sockets=[listener])
     finally:

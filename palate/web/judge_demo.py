@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from palate.core import ConfigError
+from palate.evaluation.own_agreement import agreement_sentences
 from palate.runs.pointer import swap
 from palate.runs.record import RunRecord, list_runs
 
@@ -16,7 +17,7 @@ PROJECT = "Which answer is better?"
 
 
 def judge(runs: Path, pairs: int, port: int, say: Callable[[str], None]) -> int:
-    """Serve the pairs, wait until all are judged, and refresh the reward model with the judgments.
+    """Serve the pairs, wait until all are judged, refresh the reward model with the judgments, and say with whom they agree.
 
     Returns:
         The exit status of the first command that failed, or 0.
@@ -37,7 +38,7 @@ def judge(runs: Path, pairs: int, port: int, say: Callable[[str], None]) -> int:
     learning = {"reward": reward, "preferences": mine, "replay": judged, "held_out": judged, "samples": samples, "epochs": 3}
     collect = ["collect", *options({**sampling, **people, "out": mine})]
     refresh = ["refresh", *options({**learning, "out": refreshed})]
-    server = start(["label", *options({"ratings": ratings, "port": port})], say)
+    server = start(["label", *options({"ratings": ratings, "port": port}), "--open"], say)
     try:
         say(f"Open the link, choose a name, and judge the {pairs} pairs of {PROJECT!r}. Ctrl-C stops; the same command goes on.")
         for words in (collect, refresh):
@@ -47,6 +48,11 @@ def judge(runs: Path, pairs: int, port: int, say: Callable[[str], None]) -> int:
     finally:
         server.terminate()
         server.wait()
+    raters = record.config["from"]
+    gold = raters.get("gold") if isinstance(raters, dict) else None
+    crowd = [judged / "preferences.jsonl", judged / "held_out.jsonl"]
+    for sentence in agreement_sentences(mine / "preferences.jsonl", crowd, samples / "samples.jsonl", gold, str(dimensions[0])):
+        say(sentence)
     return 0
 
 

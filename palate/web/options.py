@@ -25,6 +25,7 @@ class LabelOptions:
         model_url: address of an OpenAI-compatible API for probe tasks.
         model: the model's name there.
         backup: file to copy the ratings to, instead of serving.
+        open: open the pages in a browser, where there is one with a window.
         restore: such a copy to put into an empty database, instead of serving.
     """
 
@@ -42,6 +43,7 @@ class LabelOptions:
     model: str = ""
     backup: Path | None = None
     restore: Path | None = None
+    open: bool = False
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -63,6 +65,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--webhook_allow", action="append", default=[], metavar="HOST", help="a host that webhooks may call; repeatable")
     parser.add_argument("--model_url", default="", metavar="URL", help="an OpenAI-compatible API, for tasks that probe a live model")
     parser.add_argument("--model", default="", metavar="NAME", help="the model's name there")
+    parser.add_argument("--open", action="store_true", help="open the pages in a browser, where there is one with a window")
     actions = parser.add_mutually_exclusive_group()
     actions.add_argument("--upgrade", action="store_true", help="bring a database of an older version up to date, then stop")
     actions.add_argument("--backup", type=Path, metavar="FILE", help="copy the ratings to a new file, then stop; works beside a server")
@@ -86,4 +89,5 @@ def label_options(arguments: argparse.Namespace) -> LabelOptions:
         model=arguments.model,
         backup=arguments.backup,
         restore=arguments.restore,
+        open=arguments.open,
     )

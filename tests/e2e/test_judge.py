@@ -23,6 +23,11 @@ from tests.unit.raters.test_people import judges, states
 TEXTS = ("make salt", "make rice and beans", "for two guests today please")
 
 
+def many_words(completion: str) -> dict[str, float]:
+    """A truth that likes words."""
+    return {"overall": float(len(completion.split()))}
+
+
 @pytest.fixture
 def runs(tmp_path: Path) -> Path:
     """What `palate judge` needs of a pipeline: samples, judgments, a reward model."""
@@ -37,7 +42,10 @@ def runs(tmp_path: Path) -> Path:
         "reward": lambda run: scalar_from(tiny_policy("qwen3", word_tokenizer()), ("overall",), seed=0).save(run.directory / "model"),
     }
     for stage, write in written.items():
-        run: Run = open_run(tmp_path, RunPlan(stage, stage, {"dimensions": ["overall"]}))
+        run: Run = open_run(
+            tmp_path,
+            RunPlan(stage, stage, {"dimensions": ["overall"], "from": {"kind": "simulated", "gold": "tests.e2e.test_judge:many_words"}}),
+        )
         with run.active():
             write(run)
     return tmp_path
@@ -67,6 +75,7 @@ def test_somebody_judges_and_the_reward_model_learns(runs: Path) -> None:
     shown = (runs / "told.txt").read_text()
     assert "The reward model before and after" in shown
     assert "palate swap" in shown
+    assert re.search(r"^You agree with the truth on \d of 6 pairs \(95 %: ", shown, flags=re.MULTILINE)
     record = read_record(runs / "judged-by-you")
     assert record is not None
     assert record.status == "done"

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import webbrowser
 import zipfile
 from pathlib import Path
 
 import pytest
 
-from palate.cli import demo_command, main
+from palate.cli import main
 from palate.config import shipped
 from palate.config.shipped import shipped_pipelines
+from palate.web import browser
 from tests.support.repository import ROOT
 
 PIPELINE = """
@@ -38,17 +38,28 @@ def test_a_pipeline_that_comes_with_palate_runs_in_the_current_folder(folder: Pa
     assert '"seed": 3' in (run / "run.json").read_text()
 
 
-def test_the_page_is_opened_only_in_front_of_a_terminal_with_a_window(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_page_is_opened_unless_that_is_not_wanted(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     opened: list[str] = []
-    monkeypatch.setattr(webbrowser, "open", opened.append)
+    monkeypatch.setattr("palate.cli.demo_command.open_page", opened.append)
     monkeypatch.setattr("palate.pipeline.execute.page_of", lambda directory: directory / "run.json")
-    for terminal, window, words in ((False, True, []), (True, False, []), (True, True, ["--no-open"]), (True, True, [])):
-        monkeypatch.setattr("sys.stdout.isatty", lambda terminal=terminal: terminal, raising=False)
-        monkeypatch.setattr(demo_command, "has_window", lambda window=window: window)
-        assert main(["demo", "small", *words]) == 0
-        assert len(opened) == int(terminal and window and not words)
+    assert main(["demo", "small", "--no-open"]) == 0
+    assert opened == []
+    assert main(["demo", "small"]) == 0
+    assert len(opened) == 1
     assert opened[0].startswith("file://")
     assert opened[0].endswith("run.json")
+
+
+@pytest.mark.parametrize(("terminal", "window"), [(False, True), (True, False), (True, True)])
+def test_a_browser_opens_only_in_front_of_a_terminal_with_a_window(
+    *, terminal: bool, window: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[str] = []
+    monkeypatch.setattr("webbrowser.open", lambda address: opened.append(address) or True)
+    monkeypatch.setattr("sys.stdout.isatty", lambda: terminal, raising=False)
+    monkeypatch.setattr(browser, "has_window", lambda: window)
+    assert browser.open_page("file:///page") is (terminal and window)
+    assert opened == ["file:///page"] * (terminal and window)
 
 
 def test_names_that_do_not_exist(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
