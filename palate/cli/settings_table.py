@@ -1,11 +1,14 @@
 """Every stage in words, read from the file `settings.json`, so that help and completion do not import what trains.
 
 `palate reference` writes the file from the classes, and a test keeps it up to date. For a stage outside the file, the class is read.
+The same settings stand in many places, as those of a judge do, so the file holds each once, under a digest of what it says.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from functools import cache
 from pathlib import Path
@@ -36,20 +39,31 @@ def described(entry: StageEntry) -> Described:
     Raises:
         ConfigError: the stage is not in the table, and needs a package that is not installed.
     """
-    stored = _stored().get(entry.target)
+    stored = _stored().get("stages", {}).get(entry.target)
     if stored is None:
         return _of_class(entry)
-    return Described(stored["summary"], tuple(_option(row) for row in stored["options"]))
+    settings = _stored()["settings"]
+    return Described(stored["summary"], tuple(_option(name, settings[key], *under) for name, key, *under in stored["options"]))
 
 
 def table_text(stages: Stages) -> str:
     """Return the text of the table, one line per setting. This imports all stages."""
-    blocks = []
+    blocks, settings = [], {}
     for entry in stages.values():
         stage = _of_class(entry)
-        rows = ",\n".join(_line(_row(option)) for option in stage.options)
-        blocks.append(f'{_line(entry.target)}: {{"summary": {_line(stage.summary)}, "options": [\n{rows}\n]}}')
-    return "{\n" + ",\n".join(blocks) + "\n}\n"
+        rows = []
+        for option in stage.options:
+            setting = _line(_setting(option))
+            key = hashlib.sha256(setting.encode()).hexdigest()[:10]
+            settings[key] = setting
+            rows.append(_line([option.name, key, *([option.under] if option.under else [])]))
+        blocks.append(f'{_line(entry.target)}: {{"summary": {_line(stage.summary)}, "options": [\n{_lines(rows)}\n]}}')
+    shared = [f'"{key}": {setting}' for key, setting in settings.items()]
+    return f'{{"settings": {{\n{_lines(shared)}\n}},\n"stages": {{\n{_lines(blocks)}\n}}}}\n'
+
+
+def _lines(rows: Sequence[str]) -> str:
+    return ",\n".join(rows)
 
 
 def _line(value: object) -> str:
@@ -71,17 +85,17 @@ def _stored() -> dict[str, Any]:
     return stored
 
 
-def _row(option: Option) -> dict[str, object]:
-    """The fields of an option as JSON, without those at their defaults."""
-    row = {item.name: getattr(option, item.name) for item in fields(option)}
+def _setting(option: Option) -> dict[str, object]:
+    """What an option says wherever it stands, as JSON: its fields, without those at their defaults, its name and what it is under."""
+    row = {item.name: getattr(option, item.name) for item in fields(option) if item.name not in {"name", "under"}}
     row["container"] = None if option.container is None else option.container.__name__
     return {name: value for name, value in row.items() if value not in ("", None, False, ())}
 
 
-def _option(row: dict[str, Any]) -> Option:
-    values = {"of": "", "doc": "", "type_text": "", "default": "", **row}
+def _option(name: str, setting: dict[str, Any], under: Sequence[Sequence[str]] = ()) -> Option:
+    values = {"of": "", "doc": "", "type_text": "", "default": "", **setting}
     return Option(
-        name=values["name"],
+        name=name,
         of=values["of"],
         type_text=values["type_text"],
         default=values["default"],
@@ -90,6 +104,6 @@ def _option(row: dict[str, Any]) -> Option:
         is_group=values.get("is_group", False),
         kinds=tuple((kind, text) for kind, text in values.get("kinds", ())),
         choices=tuple(values.get("choices", ())),
-        under=tuple((name, kind) for name, kind in values.get("under", ())),
+        under=tuple((group, kind) for group, kind in under),
         is_path=values.get("is_path", False),
     )
