@@ -53,9 +53,9 @@ class Refresh:
         reward: the reward model to start from, or the run that trained it; it is not changed.
         preferences: the new judgments.
         columns: what the columns of the files of preferences hold where their names do not say it: a type, and columns by name.
-        replay: the judgments that the model was trained on; some are mixed in, so that the model does not forget them.
+        replay: the judgments of earlier rounds that the model was trained on; some are mixed in, so that the model does not forget them.
         replay_share: their share of the prompts that are trained on.
-        held_out: old judgments that the model was tested on.
+        held_out: old judgments that the model was tested on, of one round or more.
         samples: completions on which scores get mean 0 and deviation 1, and on which rankings are compared.
         held_out_share: share of the new prompts that are set aside for testing.
         epochs: epochs over the data.
@@ -72,9 +72,9 @@ class Refresh:
     preferences: Input
     samples: Input
     columns: ColumnTypes = field(default_factory=Recognised)
-    replay: Input | None = None
+    replay: tuple[Input, ...] = ()
     replay_share: Share = 0.5
-    held_out: Input | None = None
+    held_out: tuple[Input, ...] = ()
     held_out_share: float = 0.2
     epochs: Amount = 1.0
     prompts_per_step: Count = 4
@@ -101,8 +101,8 @@ class Refresh:
         if not train:
             raise DataError(f"{self.preferences}: a single prompt cannot be both trained and tested on. Judge more prompts")
         tests = {"new": test}
-        if self.held_out is not None:
-            tests["old"] = self._read(run, self.held_out, "held_out.jsonl", model)
+        if self.held_out:
+            tests["old"] = [row for path in self.held_out for row in self._read(run, path, "held_out.jsonl", model)]
         old = self._old(run, tests, model)
         prompts, dropped, last = self._train(run, run, model, [*train, *self._replayed(run, old, train)])
         run.dropped("preferences that do not fit", dropped)
@@ -168,10 +168,11 @@ class Refresh:
 
     def _old(self, run: Run, tests: Mapping[str, Sequence[Preference]], model: ScalarModel) -> list[Preference]:
         """Return the old preferences about prompts that are not tested on."""
-        if self.replay is None or not self.replay_share:
+        if not self.replay_share:
             return []
         tested = {preference.prompt.conversation for rows in tests.values() for preference in rows}
-        return [p for p in self._read(run, self.replay, "preferences.jsonl", model) if p.prompt.conversation not in tested]
+        rounds = [p for path in self.replay for p in self._read(run, path, "preferences.jsonl", model)]
+        return [p for p in rounds if p.prompt.conversation not in tested]
 
     def _replayed(self, run: Run, old: Sequence[Preference], train: Sequence[Preference]) -> list[Preference]:
         """Return old preferences of as many prompts as `replay_share` asks for beside those in `train`."""

@@ -47,7 +47,7 @@ def home(tmp_path: Path) -> Path:
 def refreshed(home: Path, name: str = "run", **settings: Any) -> tuple[Path, dict[str, Any]]:
     stage = Refresh(
         str(home / "reward"), str(home / "new.jsonl"), str(home / "samples.jsonl"),
-        **{"held_out": str(home / "held.jsonl"), "epochs": 4, "optimizer": AdamW(lr=5e-3), **settings},
+        **{"held_out": (str(home / "held.jsonl"),), "epochs": 4, "optimizer": AdamW(lr=5e-3), **settings},
     )  # fmt: skip
     stage.check()
     run = open_run(home / name, RunPlan("refresh", "refresh", {"settings": repr(settings)}, seed=1))
@@ -58,7 +58,7 @@ def refreshed(home: Path, name: str = "run", **settings: Any) -> tuple[Path, dic
 
 def test_it_learns_the_new_keeps_the_old_and_leaves_the_former_model_alone(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     weights = {name: value.clone() for name, value in load_scalar(home / "reward").state_dict().items()}
-    directory, summary = refreshed(home, replay=str(home / "old.jsonl"))
+    directory, summary = refreshed(home, replay=(str(home / "old.jsonl"),))
     new, old = summary["tests"]["new"], summary["tests"]["old"]
     assert new["after"]["accuracy"] == 1.0
     assert new["change"]["accuracy"] == pytest.approx(new["after"]["accuracy"] - new["before"]["accuracy"])
@@ -88,7 +88,7 @@ def test_a_model_that_reads_the_likelihood_goes_on_reading_it(home: Path) -> Non
 
 
 def test_the_curve_is_measured_on_nested_shares_and_the_page_says_what_it_found(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    directory, summary = refreshed(home, replay=str(home / "old.jsonl"), curve=(0.25, 0.0625))
+    directory, summary = refreshed(home, replay=(str(home / "old.jsonl"),), curve=(0.25, 0.0625))
     curve = read_curve(directory)
     assert [(one.labels, one.pairs) for one in curve] == [(3, 12), (12, 12), (48, 12)]
     assert curve[-1].accuracy == summary["tests"]["new"]["after"]["accuracy"]

@@ -45,7 +45,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def refreshed(home: Path, tmp_path: Path) -> Callable[..., Path]:
     """Runs the stage and gives its directory."""
     start = Refresh(
-        str(home / "reward"), str(home / "new.jsonl"), str(home / "samples.jsonl"), held_out=str(home / "held.jsonl"), curve=(),
+        str(home / "reward"), str(home / "new.jsonl"), str(home / "samples.jsonl"), held_out=(str(home / "held.jsonl"),), curve=(),
         optimizer=AdamW(lr=5e-3), epochs=3,
     )  # fmt: skip
 
@@ -57,7 +57,7 @@ def refreshed(home: Path, tmp_path: Path) -> Callable[..., Path]:
 
 def test_old_prompts_are_mixed_in_but_for_those_that_are_tested_on(refreshed: Callable[..., Path], home: Path) -> None:
     quick: dict[str, Any] = {"prompts_per_step": 32, "epochs": 1}
-    old: dict[str, Any] = {"replay": str(home / "old.jsonl"), **quick}
+    old: dict[str, Any] = {"replay": (str(home / "old.jsonl"),), **quick}
     assert summary_of(refreshed("without", **quick))["prompts"] == 8
     assert summary_of(refreshed("mixed", **old))["prompts"] == 8 + 5, "five old prompts are not tested on"
     by_seed = [refreshed(f"seed{seed}", seed, replay_share=0.2, **old) for seed in (1, 2)]
@@ -66,8 +66,21 @@ def test_old_prompts_are_mixed_in_but_for_those_that_are_tested_on(refreshed: Ca
     assert losses[0] != pytest.approx(losses[1], abs=1e-5)
 
 
+def test_every_earlier_round_is_mixed_in_and_tested_on(refreshed: Callable[..., Path], home: Path) -> None:
+    old, held = rows_of(home, "old.jsonl"), rows_of(home, "held.jsonl")
+    for name, rows in (("a", old[:2]), ("b", old[2:])):
+        write_rows(home / f"{name}.jsonl", rows)
+    write_rows(home / "more.jsonl", [{**held[0], "prompt": f"{held[0]['prompt']} today"}])
+    rounds = {"replay": tuple(str(home / f"{name}.jsonl") for name in "ab"), "held_out": (str(home / "held.jsonl"), str(home / "more.jsonl"))}
+    whole = summary_of(refreshed("whole", replay=(str(home / "old.jsonl"),)))
+    both = summary_of(refreshed("both", **rounds))
+    assert both["prompts"] == whole["prompts"]
+    assert both["tests"]["old"]["after"]["n"] == whole["tests"]["old"]["after"]["n"] + 1
+    assert both["last"] == whole["last"], "the same rows in two files teach the same"
+
+
 def test_the_card_is_of_the_old_tests_and_the_predictions_of_the_new_ones(refreshed: Callable[..., Path], home: Path) -> None:
-    run = refreshed(replay=str(home / "old.jsonl"))
+    run = refreshed(replay=(str(home / "old.jsonl"),))
     tests = summary_of(run)["tests"]
     card = ReportCard.read_from(str(run / "model"))
     assert card is not None
