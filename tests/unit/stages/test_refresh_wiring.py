@@ -71,7 +71,10 @@ def test_every_earlier_round_is_mixed_in_and_tested_on(refreshed: Callable[..., 
     for name, rows in (("a", old[:2]), ("b", old[2:])):
         write_rows(home / f"{name}.jsonl", rows)
     write_rows(home / "more.jsonl", [{**held[0], "prompt": f"{held[0]['prompt']} today"}])
-    rounds = {"replay": tuple(str(home / f"{name}.jsonl") for name in "ab"), "held_out": (str(home / "held.jsonl"), str(home / "more.jsonl"))}
+    rounds = {
+        "replay": tuple(str(home / f"{name}.jsonl") for name in "ab"),
+        "held_out": (str(home / "held.jsonl"), str(home / "more.jsonl")),
+    }
     whole = summary_of(refreshed("whole", replay=(str(home / "old.jsonl"),)))
     both = summary_of(refreshed("both", **rounds))
     assert both["prompts"] == whole["prompts"]
