@@ -10,7 +10,7 @@ import pytest
 from playwright.sync_api import Browser, Page
 
 from palate.evaluation.report import ReportData, Training, TrainingPoint, TrainingRun, Variant, render
-from tests.unit.evaluation.sample_report import sample_report, sample_without_gold
+from tests.unit.evaluation.sample_report import part_of_sample, sample_report, sample_reward_model, sample_without_gold
 
 SCREENS = {"wide": (1400, 1000), "phone": (400, 800)}
 
@@ -65,10 +65,10 @@ def many_models() -> ReportData:
 REPORTS: dict[str, Callable[[], ReportData]] = {
     "everything": sample_report,
     "four runs": four_runs,
-    "sources without training": lambda: replace(sample_report(), training=None),
-    "gold alone": lambda: replace(sample_report(), training=None, sources=()),
+    "sources without training": lambda: part_of_sample("gold", "sources"),
+    "gold alone": lambda: part_of_sample("gold"),
     "without gold": sample_without_gold,
-    "no calibration": lambda: replace(sample_report(), reward_model=replace(sample_report().reward_model, calibration=())),  # type: ignore[type-var]
+    "no calibration": lambda: part_of_sample(reward_model=replace(sample_reward_model(), calibration=())),
     "many models": many_models,
 }
 
