@@ -6,11 +6,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
+from transformers import PreTrainedTokenizerBase
 
 from palate.config.artifacts import model_at
 from palate.core import ConfigError
 from palate.core.process import WHOLE, shard_now
 from palate.models.adapters import is_adapter
+from palate.models.load import load_config, load_tokenizer
+from palate.models.paths import longest_sequence
 from palate.models.reward_file import Normalisation, dimensions_of
 from palate.models.shared_weights import share_frozen
 from palate.rewards.learned import LearnedReward
@@ -79,18 +82,40 @@ def require_alike(rewards: Mapping[str, LearnedReward]) -> None:
     """Refuse an ensemble whose models do not read the same tokens: they would disagree about the text and not about its quality.
 
     Raises:
+        ConfigError: as `_require_same_tokens`.
+    """
+    readers = {path: (reward.model.tokenizer, reward.model.max_tokens) for path, reward in rewards.items()}
+    _require_same_tokens(
+        readers,
+        "Train the members from models with one tokenizer and one context, or give each model a part in `rewards`, whose scores are added",
+    )
+
+
+def require_alike_starts(paths: Sequence[str]) -> None:
+    """Refuse models as the starts of one ensemble's members unless they read the same tokens. This loads no weights.
+
+    Raises:
+        ConfigError: as `_require_same_tokens`.
+        ModelError: a model's tokenizer or configuration cannot be read.
+    """
+    places = {path: model_at(path) for path in paths}
+    readers = {path: (load_tokenizer(place), longest_sequence(load_config(place))) for path, place in places.items()}
+    _require_same_tokens(readers, "Name models in members.other_models that have the tokenizer and the context of `model`")
+
+
+def _require_same_tokens(readers: Mapping[str, tuple[PreTrainedTokenizerBase, int | None]], remedy: str) -> None:
+    """Check the tokenizers and contexts of models by path against those of the first.
+
+    Raises:
         ConfigError: a model has another tokenizer, chat template, end token or context than the first. One message names them all.
     """
-    (first, one), *others = rewards.items()
-    digest, limit = tokenizer_digest(one.model.tokenizer), one.model.max_tokens
-    told = [f"{path} has another tokenizer or chat template" for path, other in others if tokenizer_digest(other.model.tokenizer) != digest]
+    (first, (tokenizer, limit)), *others = readers.items()
+    digest = tokenizer_digest(tokenizer)
+    told = [f"{path} has another tokenizer or chat template" for path, (other, _) in others if tokenizer_digest(other) != digest]
     told += [
-        f"{path} takes {other.model.max_tokens or 'any number of'} tokens and {first} {limit or 'any number'}"
-        for path, other in others
-        if other.model.max_tokens != limit
+        f"{path} takes {takes or 'any number of'} tokens and {first} {limit or 'any number'}"
+        for path, (_, takes) in others
+        if takes != limit
     ]
     if told:
-        raise ConfigError(
-            f"the members of an ensemble must read the same tokens as {first}, but {'; '.join(told)}. Train the members from one model, or "
-            "give each model a part in `rewards`, whose scores are added"
-        )
+        raise ConfigError(f"the members of an ensemble must read the same tokens as {first}, but {'; '.join(told)}. {remedy}")
