@@ -196,7 +196,7 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, nargs="+", default=[133, 134, 135])
     parser.add_argument("--runs", type=Path, default=Path("runs/bench-ensembles"))
     parser.add_argument("--texts", type=int, default=TEXTS, help="documents of the base corpus")
-    parser.add_argument("--pairs", type=int, default=300, help="judgments that train")
+    parser.add_argument("--pairs", type=int, default=800, help="judgments that train")
     parser.add_argument("--members", type=int, default=4)
     parser.add_argument("--bases", type=int, default=2, help="models from which the members of `--also bases` start in turn")
     parser.add_argument("--prompts", type=int, default=100, help="held-out prompts")

@@ -78,44 +78,52 @@ def share_bases(rewards: Iterable[LearnedReward]) -> None:
         share_frozen(*(reward.model.module for reward in rewards if reward.model.adapters is not None))
 
 
-def require_alike(rewards: Mapping[str, LearnedReward]) -> None:
+@dataclass(frozen=True)
+class ModelTokens:
+    """How a model reads text: its tokenizer, and the most tokens that it takes; None where it has no limit."""
+
+    tokenizer: PreTrainedTokenizerBase
+    max_tokens: int | None
+
+
+@dataclass(frozen=True)
+class MemberStart:
+    """What a member of an ensemble starts from, before its weights are loaded."""
+
+    model: ModelTokens
+
+
+TRAIN_ALIKE = (
+    "Train the members from models with one tokenizer and one context, or give each model a part in `rewards`, whose scores are added"
+)
+"""The remedy for reward models that cannot be an ensemble."""
+
+
+def require_alike(rewards: Mapping[str, LearnedReward] | Mapping[str, MemberStart], remedy: str = TRAIN_ALIKE) -> None:
     """Refuse an ensemble whose models do not read the same tokens: they would disagree about the text and not about its quality.
 
     Raises:
-        ConfigError: as `_require_same_tokens`.
+        ConfigError: a model has another tokenizer, chat template, end token or context than the first. One message names them all.
     """
-    readers = {path: (reward.model.tokenizer, reward.model.max_tokens) for path, reward in rewards.items()}
-    _require_same_tokens(
-        readers,
-        "Train the members from models with one tokenizer and one context, or give each model a part in `rewards`, whose scores are added",
-    )
+    (first, one), *others = rewards.items()
+    digest, limit = tokenizer_digest(one.model.tokenizer), one.model.max_tokens
+    told = [f"{path} has another tokenizer or chat template" for path, other in others if tokenizer_digest(other.model.tokenizer) != digest]
+    told += [
+        f"{path} takes {other.model.max_tokens or 'any number of'} tokens and {first} {limit or 'any number'}"
+        for path, other in others
+        if other.model.max_tokens != limit
+    ]
+    if told:
+        raise ConfigError(f"the members of an ensemble must read the same tokens as {first}, but {'; '.join(told)}. {remedy}")
 
 
 def require_alike_starts(paths: Sequence[str]) -> None:
     """Refuse models as the starts of one ensemble's members unless they read the same tokens. This loads no weights.
 
     Raises:
-        ConfigError: as `_require_same_tokens`.
+        ConfigError: as `require_alike`.
         ModelError: a model's tokenizer or configuration cannot be read.
     """
     places = {path: model_at(path) for path in paths}
-    readers = {path: (load_tokenizer(place), longest_sequence(load_config(place))) for path, place in places.items()}
-    _require_same_tokens(readers, "Name models in members.other_models that have the tokenizer and the context of `model`")
-
-
-def _require_same_tokens(readers: Mapping[str, tuple[PreTrainedTokenizerBase, int | None]], remedy: str) -> None:
-    """Check the tokenizers and contexts of models by path against those of the first.
-
-    Raises:
-        ConfigError: a model has another tokenizer, chat template, end token or context than the first. One message names them all.
-    """
-    (first, (tokenizer, limit)), *others = readers.items()
-    digest = tokenizer_digest(tokenizer)
-    told = [f"{path} has another tokenizer or chat template" for path, (other, _) in others if tokenizer_digest(other) != digest]
-    told += [
-        f"{path} takes {takes or 'any number of'} tokens and {first} {limit or 'any number'}"
-        for path, (_, takes) in others
-        if takes != limit
-    ]
-    if told:
-        raise ConfigError(f"the members of an ensemble must read the same tokens as {first}, but {'; '.join(told)}. {remedy}")
+    starts = {path: MemberStart(ModelTokens(load_tokenizer(place), longest_sequence(load_config(place)))) for path, place in places.items()}
+    require_alike(starts, "Name models in members.other_models that have the tokenizer and the context of `model`")
