@@ -1,9 +1,11 @@
-"""Best of many by one reward model and by ensembles, in the kitchen: `python -m benchmarks.ensembles --seeds 130 131 132`.
+"""Best of many by one reward model and by ensembles, in the kitchen: `python -m benchmarks.ensembles --seeds 133 134 135 --also bases`.
 
 A few noisy judgments of a short kitchen's samples train one model on all of them, and an ensemble with bootstrapped prompts. Each chooses
 among the same `--pool` completions per held-out prompt. Half of these are sampled as the judged ones were. The others are sampled at
 `--temperature`, so they are unlike what any model has seen judged, as those of a policy are that has moved away. There is a row per rule
-with the gold of the best of n.
+with the gold of the best of n. A second table says how far the errors of an ensemble's members are correlated.
+
+With `--also bases` a second ensemble starts from `--bases` models that were pretrained and fine-tuned with other seeds.
 """
 
 from __future__ import annotations
@@ -23,21 +25,32 @@ import yaml
 from benchmarks.kitchen import SeedRun
 from benchmarks.short_kitchen import TEXTS, first_stages, short_kitchen
 from palate.config.functions import load_gold
-from palate.core import Completion, Prompt
+from palate.core import Completion, Prompt, derive_seed
 from palate.data.formats import read_samples
 from palate.evaluation.best_of_n import best_of_n_curve, best_of_n_value
-from palate.evaluation.intervals import Estimate, paired_difference
+from palate.evaluation.intervals import paired_difference
 from palate.rewards.combination import RewardModels
 from palate.rewards.ensemble import ENSEMBLES
 
 SIZES = (1, 4, 16, 64)
 RULES = {"mean": "mean", "worst case": "wco", "mean - variance / 2": "uwo", "mean - sd": "mean_minus_sd", "soft minimum": "soft_min"}
-WAYS = ("heads", "averaged")
-"""Further models that can be measured beside: heads for all members on one trunk, and the average of the members' weights, who
-then start with the same heads."""
+WAYS = ("bases", "heads", "averaged")
+"""Further models that can be measured beside: members that start from different models, heads for all members on one trunk, and the average
+of the members' weights, who then start with the same heads."""
+HALVES = ("as judged", "strange")
+"""The completions that are sampled as the judged ones were, and those at `--temperature`."""
 
 
-def pipeline(options: argparse.Namespace) -> dict[str, Any]:
+def other_starts(seed: int, stages: Mapping[str, Any], count: int) -> dict[str, Any]:
+    """Return the stages of `count` further models: pretrained and fine-tuned as in `stages`, with seeds of their own."""
+    made: dict[str, Any] = {}
+    for number in range(2, count + 2):
+        made[f"base-{number}"] = {**stages["base"], "seed": derive_seed(seed, "base", number)}
+        made[f"sft-{number}"] = {**stages["sft"], "model": f"$base-{number}", "seed": derive_seed(seed, "sft", number)}
+    return made
+
+
+def pipeline(options: argparse.Namespace, seed: int) -> dict[str, Any]:
     """Return the kitchen's stages up to noisy judgments, the reward models, and the completions to choose among."""
     stages = short_kitchen()
     people = {"raters": 12, "reliability": 0.8, "sharpness": 6, "side_bias": 0.0, "length_bias": 0.0, "phrase_bias": 0.0}
@@ -48,7 +61,10 @@ def pipeline(options: argparse.Namespace) -> dict[str, Any]:
     ensemble = {"count": options.members, "bootstrap": "prompts", "heads": "same" if "averaged" in options.also else "own"}
     sample = {"stage": "sample", "model": "$sft", "prompts": "$world/held_out.jsonl", "limit": options.prompts}
     drawn = {**sample, "samples_per_prompt": options.pool // 2}
+    starts = other_starts(seed, first_stages(texts=options.texts), options.bases - 1 if "bases" in options.also else 0)
+    models = [f"${name}" for name in starts if name.startswith("sft")]
     further = {
+        "bases": {**reward, "members": {**ensemble, "heads": "own", "other_models": models}},
         "heads": {**reward, "members": {**ensemble, "trunk": "shared", "heads": "own"}},
         "averaged": {
             "stage": "average", "models": ["$ensemble"], "reference_samples": "$samples", "held_out": "$noisy/held_out.jsonl",
@@ -59,6 +75,7 @@ def pipeline(options: argparse.Namespace) -> dict[str, Any]:
         "seed": 0,
         "stages": {
             **first_stages(texts=options.texts),
+            **starts,
             "noisy": noisy,
             "single": reward,
             "ensemble": {**reward, "members": ensemble},
@@ -71,10 +88,17 @@ def pipeline(options: argparse.Namespace) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Pool:
-    """The completions of a seed: gold (prompts, n) and the scores (prompts, n) of each way to choose."""
+    """The completions of a seed, and how they are scored.
+
+    Attributes:
+        gold: gold (prompts, n); the second half of the n is strange.
+        scores: scores (prompts, n) of each way to choose.
+        members: scores (m, prompts, n) of the members of each ensemble of models, the heads added up.
+    """
 
     gold: np.ndarray
     scores: Mapping[str, np.ndarray]
+    members: Mapping[str, np.ndarray]
 
     def best(self, title: str, n: int) -> np.ndarray:
         """Return the expected gold (prompts,) of the best of n by a way to choose."""
@@ -92,55 +116,90 @@ def pool_of(run: SeedRun, further: Sequence[str] = ()) -> Pool:
         for prompt, group in zip(prompts, groups, strict=True)
     ])  # fmt: skip
     ended = np.array([[one.stop == "eos" for one in group] for group in groups])
-    scores: dict[str, np.ndarray] = {}
+    scores, each = dict[str, np.ndarray](), dict[str, np.ndarray]()
     for name in ("single", "ensemble", *further):
         models = RewardModels.load((str(run.stages[name]),))
         members = torch.cat([models.score(prompts[k : k + 8], groups[k : k + 8]).members for k in range(0, len(prompts), 8)], 1)
-        rules = RULES if name == "ensemble" else {f"heads, {rule}": RULES[rule] for rule in ("mean", "worst case")}
+        rules = RULES if name == "ensemble" else {f"{name}, {rule}": RULES[rule] for rule in ("mean", "worst case")}
         if len(members) == 1:
             rules = {"one model" if name == "single" else "averaged weights": "mean"}
         for title, kind in rules.items():
             total = ENSEMBLES[kind](members).sum(1).reshape(ended.shape).double().numpy()
             scores[title] = np.where(ended, total, total[ended].min() - 1)
-        if name == "ensemble":
-            alone = members.sum(2).reshape(len(members), *ended.shape).double().numpy()
-            scores |= {f"member {k + 1}": np.where(ended, one, one[ended].min() - 1) for k, one in enumerate(alone)}
-    return Pool(gold, scores)
+        if len(members) > 1:
+            each[name] = members.sum(2).reshape(len(members), *ended.shape).double().numpy()
+        if name in ("ensemble", "bases"):
+            title = "member" if name == "ensemble" else "bases, member"
+            scores |= {f"{title} {k + 1}": np.where(ended, one, one[ended].min() - 1) for k, one in enumerate(each[name])}
+    return Pool(gold, scores, each)
+
+
+def error_correlation(members: np.ndarray, gold: np.ndarray) -> float:
+    """Return the mean correlation of the errors of two members.
+
+    An error is what is left of a member's score after its least-squares line on the gold: it is what the gold does not explain.
+
+    Args:
+        members: scores (m, prompts, n).
+        gold: gold (prompts, n) of the same completions.
+    """
+    design = np.stack([np.ones(gold.size), gold.ravel()], 1)
+    flat = members.reshape(len(members), -1).T
+    errors = flat - design @ np.linalg.lstsq(design, flat, rcond=None)[0]
+    table = np.corrcoef(errors.T)
+    return float(table[np.triu_indices(len(members), 1)].mean())
 
 
 def table(seeds: Sequence[int], pools: Sequence[Pool]) -> str:
     """Return a Markdown table: a row per way to choose, with the median over seeds of the gold of the best of n.
 
-    Two columns are paired by prompt, by seed: the last step of n, and the gold at the largest n less that of one model.
+    Two columns are paired by prompt, by seed and over all prompts: the last step of n, and the gold at the largest n less one model's.
+    The last column is the share of the prompts, by seed, for which the best of all is a strange completion.
     """
     sizes = [n for n in SIZES if n <= pools[0].gold.shape[1]]
     last, before = sizes[-1], sizes[-2]
-    named = ", ".join(map(str, seeds))
-    heads = [*(f"best of {n}" for n in sizes), f"{before} to {last}, seeds {named}", f"best of {last} less one model's, seeds {named}"]
+    named = f"seeds {', '.join(map(str, seeds))}" + (", and all" if len(seeds) > 1 else "")
+    heads = [*(f"best of {n}" for n in sizes), f"{before} to {last}, {named}", f"best of {last} less one model's, {named}", "strange"]
     lines = [f"| | {' | '.join(heads)} |", "|---" * (len(heads) + 1) + "|"]
     for title in pools[0].scores:
         curves = [best_of_n_curve(list(pool.scores[title]), list(pool.gold), sizes) for pool in pools]
-        medians = [statistics.median(curve[n].value for curve in curves) for n in sizes]
-        steps = [_cell(paired_difference(pool.best(title, last), pool.best(title, before))) for pool in pools]
-        gains = [_cell(paired_difference(pool.best(title, last), pool.best("one model", last))) for pool in pools]
-        shown = "" if title == "one model" else ", ".join(gains)
-        lines.append(f"| {title} | {' | '.join(f'{value:.3f}' for value in medians)} | {', '.join(steps)} | {shown} |")
+        medians = [f"{statistics.median(curve[n].value for curve in curves):.3f}" for n in sizes]
+        steps = _cells([(pool.best(title, last), pool.best(title, before)) for pool in pools])
+        gains = _cells([(pool.best(title, last), pool.best("one model", last)) for pool in pools]) if title != "one model" else ""
+        strange = ", ".join(f"{np.mean(pool.scores[title].argmax(1) >= pool.gold.shape[1] // 2):.0%}" for pool in pools)
+        lines.append(f"| {title} | {' | '.join(medians)} | {steps} | {gains} | {strange} |")
     return "\n".join(lines)
 
 
-def _cell(difference: Estimate) -> str:
-    return f"{difference.value:+.3f} ({abs(difference.z):.1f} SE)"
+def _cells(pairs: Sequence[tuple[np.ndarray, np.ndarray]]) -> str:
+    """Return paired differences with their intervals: of each seed, and where there are several, of the prompts of all seeds."""
+    every = [tuple(np.concatenate(side) for side in zip(*pairs, strict=True))] if len(pairs) > 1 else []
+    found = [paired_difference(*pair) for pair in (*pairs, *every)]
+    return ", ".join(f"{one.value:+.3f} ({one.low:+.3f} to {one.high:+.3f})" for one in found)
+
+
+def agreement_table(seeds: Sequence[int], pools: Sequence[Pool]) -> str:
+    """Return a Markdown table: how far the errors of each ensemble's members are correlated, by half of the completions and by seed."""
+    lines = [f"| correlation of members' errors, seeds {', '.join(map(str, seeds))} | {' | '.join(HALVES)} |", "|---" * 3 + "|"]
+    for name in pools[0].members:
+        halves = []
+        for k in range(len(HALVES)):
+            cut = slice(pools[0].gold.shape[1] // 2) if k == 0 else slice(pools[0].gold.shape[1] // 2, None)
+            halves.append(", ".join(f"{error_correlation(pool.members[name][:, :, cut], pool.gold[:, cut]):.2f}" for pool in pools))
+        lines.append(f"| {name} | {' | '.join(halves)} |")
+    return "\n".join(lines)
 
 
 def main() -> int:
     """Run what is not done yet below `--runs`, one folder per seed; return exit status 0."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.ensembles", description=__doc__)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[130, 131, 132])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[133, 134, 135])
     parser.add_argument("--runs", type=Path, default=Path("runs/bench-ensembles"))
     parser.add_argument("--texts", type=int, default=TEXTS, help="documents of the base corpus")
-    parser.add_argument("--pairs", type=int, default=300, help="judgments that train")
-    parser.add_argument("--members", type=int, default=5)
-    parser.add_argument("--prompts", type=int, default=60, help="held-out prompts")
+    parser.add_argument("--pairs", type=int, default=800, help="judgments that train")
+    parser.add_argument("--members", type=int, default=4)
+    parser.add_argument("--bases", type=int, default=2, help="models from which the members of `--also bases` start in turn")
+    parser.add_argument("--prompts", type=int, default=100, help="held-out prompts")
     parser.add_argument("--pool", type=int, default=64, help="completions per prompt")
     parser.add_argument("--temperature", type=float, default=2.0, help="of the second half of the completions")
     parser.add_argument("--also", nargs="+", choices=WAYS, default=[], help="further models to measure")
@@ -150,9 +209,11 @@ def main() -> int:
         root = options.runs / f"seed{seed}"
         root.mkdir(parents=True, exist_ok=True)
         file = root / "ensembles.yaml"
-        file.write_text(yaml.safe_dump(pipeline(options), sort_keys=False), encoding="utf-8")
+        file.write_text(yaml.safe_dump(pipeline(options, seed), sort_keys=False), encoding="utf-8")
         pools.append(pool_of(SeedRun.of(seed, root, file), options.also))
     print(table(options.seeds, pools))
+    print()
+    print(agreement_table(options.seeds, pools))
     return 0
 
 

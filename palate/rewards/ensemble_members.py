@@ -6,11 +6,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
+from transformers import PreTrainedTokenizerBase
 
 from palate.config.artifacts import model_at
 from palate.core import ConfigError
 from palate.core.process import WHOLE, shard_now
 from palate.models.adapters import is_adapter
+from palate.models.load import load_config, load_tokenizer
+from palate.models.paths import longest_sequence
 from palate.models.reward_file import Normalisation, dimensions_of
 from palate.models.shared_weights import share_frozen
 from palate.rewards.learned import LearnedReward
@@ -75,7 +78,28 @@ def share_bases(rewards: Iterable[LearnedReward]) -> None:
         share_frozen(*(reward.model.module for reward in rewards if reward.model.adapters is not None))
 
 
-def require_alike(rewards: Mapping[str, LearnedReward]) -> None:
+@dataclass(frozen=True)
+class ModelTokens:
+    """How a model reads text: its tokenizer, and the most tokens that it takes; None where it has no limit."""
+
+    tokenizer: PreTrainedTokenizerBase
+    max_tokens: int | None
+
+
+@dataclass(frozen=True)
+class MemberStart:
+    """What a member of an ensemble starts from, before its weights are loaded."""
+
+    model: ModelTokens
+
+
+TRAIN_ALIKE = (
+    "Train the members from models with one tokenizer and one context, or give each model a part in `rewards`, whose scores are added"
+)
+"""The remedy for reward models that cannot be an ensemble."""
+
+
+def require_alike(rewards: Mapping[str, LearnedReward] | Mapping[str, MemberStart], remedy: str = TRAIN_ALIKE) -> None:
     """Refuse an ensemble whose models do not read the same tokens: they would disagree about the text and not about its quality.
 
     Raises:
@@ -90,7 +114,16 @@ def require_alike(rewards: Mapping[str, LearnedReward]) -> None:
         if other.model.max_tokens != limit
     ]
     if told:
-        raise ConfigError(
-            f"the members of an ensemble must read the same tokens as {first}, but {'; '.join(told)}. Train the members from one model, or "
-            "give each model a part in `rewards`, whose scores are added"
-        )
+        raise ConfigError(f"the members of an ensemble must read the same tokens as {first}, but {'; '.join(told)}. {remedy}")
+
+
+def require_alike_starts(paths: Sequence[str]) -> None:
+    """Refuse models as the starts of one ensemble's members unless they read the same tokens. This loads no weights.
+
+    Raises:
+        ConfigError: as `require_alike`.
+        ModelError: a model's tokenizer or configuration cannot be read.
+    """
+    places = {path: model_at(path) for path in paths}
+    starts = {path: MemberStart(ModelTokens(load_tokenizer(place), longest_sequence(load_config(place)))) for path, place in places.items()}
+    require_alike(starts, "Name models in members.other_models that have the tokenizer and the context of `model`")

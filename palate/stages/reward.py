@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Literal
 
@@ -28,6 +28,7 @@ from palate.models.reward_file import member_heads
 from palate.models.scalar import ScalarModel, scalar_from
 from palate.objectives.bradley_terry import BradleyTerry
 from palate.objectives.reward_objectives import RewardObjective
+from palate.rewards.ensemble_members import require_alike_starts
 from palate.rewards.learned import LearnedReward
 from palate.runs.member_runs import member_runs
 from palate.runs.run import Run
@@ -120,6 +121,11 @@ class Reward:
                 )
         if self.length_head is not None and self.adapters is not None:
             raise ConfigError("length_head is dropped from a model that learns whole, and adapters keep their heads. Leave one of them out")
+        starts = [] if self.members is None else list(self.members.starts(self.model).values())
+        if twice := [path for k, path in enumerate(starts) if path in starts[:k]]:
+            raise ConfigError(
+                f"members.other_models names {twice[0]} a second time. Name models other than `model`, each once: members start from it too"
+            )
         if self.groups is not None and (self.rater_weights or self.objective.learns_from != "preferences"):
             raise ConfigError(
                 "groups learns the shares of each group's votes, and rater_weights and objectives of single judgments or rankings do not "
@@ -131,6 +137,8 @@ class Reward:
 
         The members of an ensemble that do not share a trunk are runs of their own in `members/`, and `predictions.jsonl` has their mean.
         """
+        if self.members is not None and self.members.other_models:
+            require_alike_starts(list(self.members.starts(self.model).values()))
         train, test = self._split(run)
         dimensions = tuple(dict.fromkeys(preference.dimension for preference in train))
         model = self._untrained(run, dimensions, run)
@@ -146,10 +154,11 @@ class Reward:
     def _each(self, run: Run, task: RewardTask, members: Members) -> None:
         """Train the members of an ensemble, each in a run of its own; those that are done are not trained again."""
         done = []
-        for member in member_runs(run, members.count):
+        for member, start in member_runs(run, members.count, members.starts(self.model)):
             if not from_writer(partial(bool, member.is_done)):
                 with member.active():
-                    model = self._untrained(member, task.dimensions, run if members.heads == "same" else member)
+                    heads_of = run if members.heads == "same" else member
+                    model = replace(self, model=start)._untrained(member, task.dimensions, heads_of)
                     member.summary(self._trained(member, task.of_member(members, member.seed), model))
             done.append(member.directory)
             for stopped in (member, run):

@@ -1,4 +1,4 @@
-"""The members of an ensemble in training: how they differ, which prompts each learns from, and heads for all on one trunk."""
+"""The members of an ensemble in training: how they differ, what each starts and learns from, and heads for all on one trunk."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 
-from palate.config.types import Count
+from palate.config.types import Count, ModelInput
 from palate.core import ConfigError, derive_seed
 from palate.models.reward_file import member_heads
 from palate.training.comparisons import JudgedPrompt
@@ -16,10 +16,12 @@ from palate.training.comparisons import JudgedPrompt
 
 @dataclass(frozen=True, kw_only=True)
 class Members:
-    """Train an ensemble: several reward models that learn from the same judgments and differ by their seeds.
+    """Train an ensemble: several reward models that learn from the same judgments and differ by their seeds, or by what they start from.
 
     Attributes:
         count: how many members.
+        other_models: further models with the tokenizer of `model`. Members start in turn from `model` and from these. None lets all members
+            start from `model`.
         bootstrap: prompts draws as many prompts as there are for each member, with replacement, and with all their judgments. none gives
             every member all prompts.
         trunk: own trains a model per member, or an adapter per member where there are `adapters`. shared trains one model with heads for
@@ -28,6 +30,7 @@ class Members:
     """
 
     count: Count = 4
+    other_models: tuple[ModelInput, ...] = ()
     bootstrap: Literal["none", "prompts"] = "prompts"
     trunk: Literal["own", "shared"] = "own"
     heads: Literal["own", "same"] = "own"
@@ -38,6 +41,22 @@ class Members:
             raise ConfigError(f"members.count must be 2 or more, got {self.count}: one model is not an ensemble. Leave members out")
         if self.trunk == "shared" and self.heads == "same":
             raise ConfigError("members.heads: same has no meaning on a shared trunk, where heads are all that differs. Use own")
+        if self.other_models and self.trunk == "shared":
+            raise ConfigError("members.other_models needs a trunk for each member, and trunk: shared has one for all. Use trunk: own")
+        if self.other_models and self.heads == "same":
+            raise ConfigError(
+                "members.heads: same prepares weights for averaging, and models that start from other weights cannot be averaged. "
+                "Use heads: own, or leave out other_models"
+            )
+        if self.count <= len(self.other_models):
+            raise ConfigError(
+                f"members.count is {self.count}, and `model` with members.other_models are {len(self.other_models) + 1} models. "
+                "Raise count, so that each model has a member, or name fewer models"
+            )
+
+    def starts(self, model: str) -> dict[str, str]:
+        """Return the models from which the members start in turn, each by the setting that names it. `model` is the stage's own."""
+        return {"model": model, **{f"members.other_models.{k}": path for k, path in enumerate(self.other_models)}}
 
 
 def drawn_prompts(count: int, seed: int) -> list[int]:

@@ -13,7 +13,7 @@ from palate.models.adapters import ADAPTER_FILE, LoRA, base_of, is_adapter
 from palate.models.load import load_tokenizer, vocabulary_size
 from palate.models.reward_file import RewardFile
 from palate.models.shapes import find_shape, shape_of_architecture
-from palate.pipeline.estimates.role_memory import ModelOrigin
+from palate.pipeline.estimates.role_memory import ModelOrigin, largest_start
 from palate.pipeline.model_inputs import model_inputs
 from palate.pipeline.table import Stage
 from palate.stages.pretrain import Pretrain
@@ -65,6 +65,8 @@ class ModelOrigins:
         start = next((origins[key] for key in ("architecture", "model", "models.0", "reward") if key in origins), None)
         if start is None:
             return
+        if isinstance(stage, Reward):
+            start = largest_start(origins)
         own = {item.name: cast("Any", vars(stage))[item.name] for item in fields(cast("Any", stage))}
         adapters = own.get("adapters")
         is_kept = isinstance(adapters, LoRA) and not adapters.merge and start.rank is None

@@ -116,6 +116,12 @@ Origins = Mapping[str, ModelOrigin]
 """The models of a stage by the setting that names them; those in a list have their number behind a dot."""
 
 
+def largest_start(origins: Origins) -> ModelOrigin:
+    """Return the largest model from which a stage starts: `model`, or where members of an ensemble start from others, one of these."""
+    starts = [origin for setting, origin in origins.items() if setting == "model" or setting.startswith("members.other_models.")]
+    return max(starts, key=lambda origin: origin.size)
+
+
 def width_of(stage: Stage, machine: Machine) -> int:
     """Return the bytes of a number of the type that a stage computes in; `auto` is a narrow one on a GPU."""
     name = vars(stage).get("dtype", "float32")

@@ -22,6 +22,7 @@ from palate.pipeline.estimates.role_memory import (
     CPU_GAPS,
     Machine,
     Origins,
+    largest_start,
     load,
     load_frozen,
     load_trained,
@@ -94,7 +95,7 @@ def _direct(script: MemoryScript, machine: Machine, stage: Direct, origins: Orig
 
 
 def _reward(script: MemoryScript, machine: Machine, stage: Reward, origins: Origins) -> None:
-    origin = replace(origins["model"].scalar(), reads_likelihood=stage.score == "with_likelihood")
+    origin = replace(largest_start(origins).scalar(), reads_likelihood=stage.score == "with_likelihood")
     trained = trained_of(origin, width_of(stage, machine), stage.adapters, is_checkpointing=stage.checkpoint_activations)
     load_trained(script, machine, "reward", origin, trained)
     lengths = lengths_of(machine, origin, stage.max_tokens)

@@ -82,6 +82,22 @@ stages:
     assert [origin.shape.hidden_size for origin in items["mean"].origins.values()] == [64, 64]
 
 
+def test_an_ensemble_needs_what_its_largest_start_needs() -> None:
+    text = """\
+name: p
+stages:
+  small: {stage: sft, model: 0.5B, data: d}
+  large: {stage: sft, model: 1.5B, data: d}
+  one: {stage: reward, model: $large, preferences: d}
+  three: {stage: reward, model: $small, preferences: d, members: {count: 3, other_models: [$large]}}
+  ppo: {stage: online, model: $small, reward: $three, prompts: d, dtype: bfloat16}
+"""
+    items = planned(text)
+    assert list(items["three"].origins) == ["model", "members.other_models.0"]
+    assert needed(items["three"]).peak == needed(items["one"]).peak
+    assert items["ppo"].origins["reward"].shape == items["one"].origins["model"].shape
+
+
 def test_an_adapter_on_disk_has_the_sizes_of_its_base_and_its_own_rank() -> None:
     tiny_policy("llama").save("tiny")
     load_policy("tiny").with_adapter(LoRA(rank=5), "tiny", 0).save("adapter")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -12,10 +13,11 @@ import pytest
 import torch
 
 from palate.config.artifacts import model_at, models_at
+from palate.config.read import dump_config
 from palate.core import Completion, ConfigError, Interrupted, Message, Prompt, derive_seed
 from palate.data.jsonl import write_rows
 from palate.models.adapters import LoRA
-from palate.models.load import load_tokenizer
+from palate.models.load import load_policy, load_tokenizer
 from palate.models.scalar import load_scalar
 from palate.pipeline.estimates.model_origins import origin_at
 from palate.rewards.combination import RewardModels
@@ -23,8 +25,10 @@ from palate.rewards.composition import Composition
 from palate.rewards.ensemble import Mean, Worst
 from palate.rewards.learned import LearnedReward, ReportCard
 from palate.rewards.model import ModelReward
+from palate.runs.record import Parent, RunPlan, read_record
+from palate.runs.run import open_run_at
 from palate.stages.reward import Reward
-from palate.testing import tiny_policy, word_tokenizer
+from palate.testing import byte_tokenizer, tiny_policy, word_tokenizer
 from palate.testing.tokenizers import WORDS
 from palate.training.bootstrap import Members, bootstrapped, drawn_prompts, on_shared_trunk
 from palate.training.comparisons import JudgedPrompt, judged_prompts
@@ -233,9 +237,93 @@ def test_adapters_of_members_stay_small_and_share_one_base_in_memory(train: Trai
     torch.testing.assert_close(part.rewards, Mean()(torch.stack(alone)).sum(1), atol=1e-5, rtol=0)
 
 
+@pytest.fixture(scope="module")
+def other(home: Path) -> Path:
+    """A model with the tokenizer of the base, which was drawn with another seed."""
+    tiny_policy("qwen3", word_tokenizer(), seed=7).save(home / "other")
+    return home / "other"
+
+
+def test_members_start_in_turn_from_several_models(train: Train, home: Path, other: Path) -> None:
+    members = Members(count=3, other_models=(str(other),))
+    run = train(members=members, optimizer=AdamW(lr=1e-9), epochs=0.3)
+    starts = [load_policy(place).module.model.state_dict() for place in (home / "base", other, home / "base")]
+    assert not torch.equal(starts[0]["embed_tokens.weight"], starts[1]["embed_tokens.weight"])
+    for path, start in zip(models_at(str(run)), starts, strict=True):
+        found = weights_of(path)
+        for name, weight in start.items():
+            torch.testing.assert_close(found[f"model.{name}"], weight, atol=1e-6, rtol=0)
+    assert RewardModels.load((str(run),), Worst()).score(PROMPTS, [GROUP, GROUP]).scores.isfinite().all()
+
+
+def test_a_member_records_the_model_it_started_from(home: Path, other: Path, tmp_path: Path) -> None:
+    parents = (
+        Parent("model", str(home / "base"), "key of base"),
+        Parent("members.other_models.0", str(other), "key of other"),
+        Parent("preferences", str(home / "pairs.jsonl"), "key of pairs"),
+    )
+    stage = stage_of(home, members=Members(count=2, other_models=(str(other),)), epochs=0.3)
+    plan = RunPlan("run", "reward", dump_config(stage), 1, parents)
+    with open_run_at(tmp_path / "run", plan).active() as run:
+        stage.run(run)
+    records = [read_record(Path(path)) for path in models_at(str(tmp_path / "run"))]
+    assert [None if one is None else one.config["model"] for one in records] == [str(home / "base"), str(other)]
+    named = [{parent.field: parent.key for parent in one.parents} for one in records if one is not None]
+    rest = {"members.other_models.0": "key of other", "preferences": "key of pairs"}
+    assert named == [{"model": "key of base", **rest}, {"model": "key of other", **rest}]
+    assert [one.identity["config"]["model"] for one in records if one is not None] == ["key of base", "key of other"]  # type: ignore[index]
+
+
+def test_an_ensemble_of_several_starts_goes_on_with_the_next(
+    home: Path, other: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage = stage_of(home, members=Members(count=2, other_models=(str(other),)))
+    straight = ran(stage, tmp_path / "straight", "reward")
+    train = Reward._trained
+
+    def stopping(self: Reward, run: Any, *given: Any) -> dict[str, object]:
+        if run.directory.name == "2":
+            raise KeyboardInterrupt
+        return train(self, run, *given)
+
+    monkeypatch.setattr(Reward, "_trained", stopping)
+    with pytest.raises(Interrupted, match="was stopped at once"):
+        ran(stage, tmp_path / "stopped", "reward")
+    monkeypatch.undo()
+    stopped = ran(stage, tmp_path / "stopped", "reward")
+    assert (stopped / "predictions.jsonl").read_bytes() == (straight / "predictions.jsonl").read_bytes()
+    for one, same in zip(models_at(str(stopped)), models_at(str(straight)), strict=True):
+        assert all(torch.equal(value, weights_of(same)[name]) for name, value in weights_of(one).items())
+
+
+def test_models_that_read_other_tokens_are_refused_before_any_member_trains(home: Path, other: Path, tmp_path: Path) -> None:
+    tiny_policy("qwen3", byte_tokenizer()).save(tmp_path / "bytes")
+    tiny_policy("qwen3", word_tokenizer()).save(tmp_path / "short")
+    config = tmp_path / "short" / "config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), "max_position_embeddings": 24}))
+    names = (str(other), str(tmp_path / "bytes"), str(tmp_path / "short"))
+    with pytest.raises(ConfigError, match="members of an ensemble must read the same tokens") as refused:
+        ran(stage_of(home, members=Members(count=4, other_models=names)), tmp_path / "run", "reward")
+    assert f"{names[1]} has another tokenizer or chat template" in str(refused.value)
+    assert f"{names[2]} takes 24 tokens and {home / 'base'} " in str(refused.value)
+    assert names[0] not in str(refused.value)
+    assert "Name models in members.other_models" in str(refused.value)
+    assert not (tmp_path / "run" / "members").exists()
+
+
+def test_a_model_stands_once_among_the_starts(home: Path, other: Path) -> None:
+    for names in ((str(home / "base"), str(other)), (str(other), str(other))):
+        with pytest.raises(ConfigError, match="members.other_models names .* a second time"):
+            stage_of(home, members=Members(count=3, other_models=names)).check()
+    stage_of(home, members=Members(count=3, other_models=(str(other),))).check()
+
+
 @pytest.mark.parametrize(
     ("settings", "told"),
     [
+        ({"trunk": "shared", "other_models": ("a",)}, "members.other_models needs a trunk for each member"),
+        ({"heads": "same", "other_models": ("a",)}, "models that start from other weights cannot be averaged"),
+        ({"count": 2, "other_models": ("a", "b")}, "count is 2, and `model` with members.other_models are 3 models"),
         ({"count": 1}, "members.count must be 2 or more, got 1"),
         ({"trunk": "shared", "heads": "same"}, "has no meaning on a shared trunk"),
     ],
