@@ -23,7 +23,7 @@ from palate.config.read import read_config
 from palate.config.settings import Settings
 from palate.data.jsonl import write_rows
 from palate.kitchen import Kitchen
-from palate.runs.record import RunPlan, list_runs
+from palate.runs.record import Parent, RunPlan, list_runs
 from palate.runs.run import open_run
 from palate.stages.evaluate import Evaluate
 from palate.stages.online import Online
@@ -139,8 +139,8 @@ def _small_world(folder: Path) -> Path:
     return world
 
 
-def evaluation(runs: Path, prompts: int, folder: Path) -> Parts:
-    """Evaluate the tuned model of finished runs with every kind of figure that the kitchen has."""
+def evaluation(runs: Path, prompts: int, folder: Path, name: str) -> Parts:
+    """Evaluate the tuned model of finished runs with every kind of figure that the kitchen has, as the run called `name`."""
     stages = _stages(runs)
     world = stages["world"]
     (folder / "say.yaml").write_text(yaml.safe_dump(SAY))
@@ -150,7 +150,7 @@ def evaluation(runs: Path, prompts: int, folder: Path) -> Parts:
         "rules": {"file": str(_small_world(folder) / "rules.yaml")}, "gold": "palate.kitchen:judge",
         "probes": {"padding": "palate.kitchen:padding"}, "sampling": {"max_tokens": 80},
     }  # fmt: skip
-    return _timed_run(Evaluate, "evaluate", settings, folder, EVALUATION)
+    return _timed_run(Evaluate, "evaluate", settings, folder, EVALUATION, name)
 
 
 def monitoring(runs: Path, iterations: int, folder: Path) -> Parts:
@@ -166,13 +166,14 @@ def monitoring(runs: Path, iterations: int, folder: Path) -> Parts:
             "tax": {"texts": str(_small_world(folder) / "held_out_texts.jsonl"), "evals": [str(world / "evals.jsonl")], "only": ["facts", "sums"]},
         },
     }  # fmt: skip
-    return _timed_run(Online, "online", settings, folder, {**TRAINING, **MONITORING})
+    return _timed_run(Online, "online", settings, folder, {**TRAINING, **MONITORING}, "online")
 
 
-def _timed_run(kind: type[Any], name: str, settings: dict[str, Any], folder: Path, functions: dict[str, str]) -> Parts:
+def _timed_run(kind: type[Any], stage_name: str, settings: dict[str, Any], folder: Path, functions: dict[str, str], name: str) -> Parts:
     stage, parts = read_config(kind, Settings(settings, {(): "the benchmark"})), Parts()
     stage.check()
-    run = open_run(folder / "runs", RunPlan(name, name, seed=0))
+    model = Parent("model", settings["model"], "the-model")
+    run = open_run(folder / "runs", RunPlan(name, stage_name, {"model": settings["model"], "name": name}, parents=(model,)))
     with run.active(), parts.of(functions):
         stage.run(run)
     return parts
@@ -189,13 +190,15 @@ def main(words: Sequence[str] | None = None) -> None:
     torch.set_num_threads(given.threads)
     with tempfile.TemporaryDirectory() as name:
         if "evaluation" in given.parts:
-            print(f"A full evaluation, {given.prompts} prompts, {given.threads} threads")
-            print(evaluation(given.runs, given.prompts, Path(name)).table())
+            print(f"A full evaluation, {given.prompts} prompts, {given.threads} threads, processor seconds")
+            print(evaluation(given.runs, given.prompts, Path(name), "first").table())
+            print("The same once more: what the model wrote is read from beside the runs")
+            print(evaluation(given.runs, given.prompts, Path(name), "second").table())
         if "monitoring" in given.parts:
             parts = monitoring(given.runs, given.iterations, Path(name))
             watched = sum(parts.seconds[one] for one in set(MONITORING.values()))
             rest = sum(parts.seconds.values()) - watched
-            print(f"Training with monitoring, {given.iterations} iterations; shares of the training itself")
+            print(f"Training with monitoring, {given.iterations} iterations; processor seconds, shares of the rest")
             print(parts.table(rest))
             print(f"  monitoring adds {watched / rest:.1%}")
 

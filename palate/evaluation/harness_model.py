@@ -78,7 +78,8 @@ class HarnessModel(TemplateLM):  # type: ignore[misc]
         windows: list[tuple[int, Ids, Ids]] = []
         for number, request in enumerate(requests):
             ids = self.tok_encode(request.args[0])
-            for window in get_rolling_token_windows(ids, self.prefix_token_id, self._longest, 1):
+            # One token shorter than those of `hf`, which does not feed the last token of a window; a packed pass does.
+            for window in get_rolling_token_windows(ids, self.prefix_token_id, self._longest - 1, 1):
                 before, own = make_disjoint_window(window)
                 windows.append((number, tuple(before), tuple(own)))
         totals = [0.0] * len(requests)
@@ -122,7 +123,9 @@ class HarnessModel(TemplateLM):  # type: ignore[misc]
     def _cut(self, before: Ids, own: Ids) -> tuple[Ids, Ids]:
         """Return the pair without what is too much on its left."""
         if len(own) >= self._longest:
-            raise ConfigError(f"lm_eval: an answer of {len(own)} tokens is longer than the model takes ({self._longest}). Leave its task out")
+            raise ConfigError(
+                f"lm_eval: an answer of {len(own)} tokens is longer than the model takes ({self._longest}). Leave its task out"
+            )
         return before[-(self._longest - len(own)) :], own
 
     def _measured(self, trees: Sequence[Tree]) -> Tensor:
@@ -141,7 +144,9 @@ class HarnessModel(TemplateLM):  # type: ignore[misc]
         temperature = given.pop("temperature", 1.0 if is_drawn else 0.0)
         cuts = {name: given.pop(name) for name in ("top_p", "top_k", "min_p") if name in given}
         if given:
-            raise ConfigError(f"lm_eval: a task asks for {', '.join(given)} when answers are written, which Palate does not do. Leave it out")
+            raise ConfigError(
+                f"lm_eval: a task asks for {', '.join(given)} when answers are written, which Palate does not do. Leave it out"
+            )
         room = self._longest - most
         if room < 1:
             raise ConfigError(f"lm_eval: a task asks for answers of {most} tokens, and the model takes {self._longest}. Leave it out")

@@ -67,7 +67,9 @@ MOMENTS = 8
 class TaxMeter:
     """Measures a policy at its start, every few iterations or steps, and at the end."""
 
-    def __init__(self, probes: TaxProbes, run: Run, policy: CausalPolicy, tokens_per_microbatch: int, length: int, gold: Any = None) -> None:
+    def __init__(
+        self, probes: TaxProbes, run: Run, policy: CausalPolicy, tokens_per_microbatch: int, length: int, gold: Any = None
+    ) -> None:
         """Read texts and questions, and record those that cannot be used.
 
         Args:

@@ -26,7 +26,6 @@ from palate.objectives.logps import summed_nll
 from palate.text.ends import configured_ends, declare_ends, end_ids
 from palate.text.pack import Branch, PackedBatch, Tree, pack
 
-
 LOGITS = 2**24
 """Logits that are held at once where only the likeliest token is asked for."""
 

@@ -44,8 +44,8 @@ from palate.rewards.composition import RewardPart
 from palate.rewards.part import caveats_of
 from palate.rewards.rule_check import RuleCheck
 from palate.runs.run import Run
-from palate.samplers.local import LocalSampler
 from palate.samplers.prompts import fitting, prompts_at
+from palate.samplers.stored_samples import StoredSampler
 from palate.text.pack import Branch, Tree, longest_of, pack
 from palate.text.spans import prompt_ids
 
@@ -145,7 +145,7 @@ class Evaluate:
         if policy is None:
             return self._given(run, prompts)
         prompts = fitting(run, prompts, policy, self.sampling.max_tokens)
-        groups = LocalSampler(policy).generate(prompts, 1, self.sampling, derive_seed(run.seed, "evaluate"))
+        groups = StoredSampler(run, policy, "model").generate(prompts, 1, self.sampling, derive_seed(run.seed, "evaluate"))
         return [(prompt, group[0]) for prompt, group in zip(prompts, groups, strict=True)]
 
     def _given(self, run: Run, prompts: Sequence[Prompt]) -> Answered:

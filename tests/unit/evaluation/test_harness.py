@@ -92,13 +92,13 @@ def measured(tasks: Path, model: Path, tmp_path: Path) -> Measured:
     return ask
 
 
-def by_harness(model: Path, tasks: Path, names: list[str]) -> Any:
+def by_harness(model: Path, tasks: Path, names: list[str], **more: int) -> Any:
     """What the harness's own model says of the saved directory."""
     from lm_eval import simple_evaluate
     from lm_eval.models.huggingface import HFLM
     from lm_eval.tasks import TaskManager
 
-    plain = HFLM(pretrained=str(model), device="cpu", dtype="float32", batch_size=5)
+    plain = HFLM(pretrained=str(model), device="cpu", dtype="float32", batch_size=5, **more)
     manager = TaskManager(include_path=str(tasks), include_defaults=False)
     return simple_evaluate(plain, tasks=names, task_manager=manager, bootstrap_iters=1)
 
@@ -153,7 +153,7 @@ def test_a_text_that_is_longer_than_the_model_takes_is_read_in_windows(measured:
     write_rows(tasks / "rows.jsonl", [{"text": " ".join(["the cook has rice"] * limit), "k": 0}])
     try:
         found, _ = measured("texts")
-        theirs = by_harness(model, tasks, ["texts"])["results"]["texts"]["word_perplexity,none"]
+        theirs = by_harness(model, tasks, ["texts"], max_length=limit - 1)["results"]["texts"]["word_perplexity,none"]
     finally:
         write_rows(tasks / "rows.jsonl", [{"text": text, "k": k} for k, text in enumerate(TEXTS * 3)])
     assert found["texts"]["word_perplexity"]["mean"] == pytest.approx(theirs, rel=1e-5)

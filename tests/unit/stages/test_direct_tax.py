@@ -129,7 +129,7 @@ def test_the_report_has_the_tax_of_runs_that_made_its_models(home: Path, tmp_pat
     run = ran(stage(home), tmp_path / "direct", "direct")
     models = {"DPO": run, "start": home / "policy"}
     for name, model in models.items():
-        evaluated = Evaluate(str(tmp_path / "prompts.jsonl"), model=str(model), gold="tests.support.toys:gold")
+        evaluated = Evaluate(str(tmp_path / "prompts.jsonl"), model=str(model), gold="tests.unit.stages.online.golden:dimensions")
         ran(evaluated, tmp_path / name, "evaluate")
     # Parents are the pipeline's to record.
     record = json.loads((tmp_path / "DPO" / "run.json").read_text())
