@@ -1,7 +1,7 @@
 """What an evaluation costs by part, and what monitoring adds to training: `python -m benchmarks.evaluation_cost runs/kitchen`.
 
-It reads the finished runs of configs/kitchen.yaml (`make demo`). First it evaluates the tuned model with every kind of figure. Then it trains
-a few iterations with everything that watches a run, and compares the seconds of its parts within that one run.
+It reads the finished runs of configs/kitchen.yaml (`make demo`). First it evaluates the tuned model with every kind of figure. Then it
+trains a few iterations with everything that watches a run, and compares the seconds of its parts within that one run.
 """
 
 from __future__ import annotations
@@ -157,13 +157,14 @@ def monitoring(runs: Path, iterations: int, folder: Path) -> Parts:
     """Train some iterations with a held-out reward model, the tax, guards and examples."""
     stages = _stages(runs)
     world = stages["world"]
+    texts = _small_world(folder) / "held_out_texts.jsonl"
     settings = {
         "model": str(stages["sft"]), "prompts": str(world / "prompts.jsonl"), "reward": str(stages["reward"]), "iterations": iterations,
         "prompts_per_iteration": 48, "samples_per_prompt": 4, "epochs_per_batch": 2, "minibatches": 2, "sampling": {"max_tokens": 80},
         "kl": {"control": {"coef": 0.05}}, "optimizer": {"lr": 8e-4, "warmup": 0.1, "decay": "constant"},
         "held_out": {
             "reward": str(stages["reward"]),
-            "tax": {"texts": str(_small_world(folder) / "held_out_texts.jsonl"), "evals": [str(world / "evals.jsonl")], "only": ["facts", "sums"]},
+            "tax": {"texts": str(texts), "evals": [str(world / "evals.jsonl")], "only": ["facts", "sums"]},
         },
     }  # fmt: skip
     return _timed_run(Online, "online", settings, folder, {**TRAINING, **MONITORING}, "online")

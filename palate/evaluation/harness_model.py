@@ -1,7 +1,7 @@
 """A policy in memory as a model of lm-evaluation-harness: it scores packed trees and writes with the sampler of this process.
 
-The harness decides what is read: its rules for tokens, for truncation from the left and for stop texts are those of its own `hf` model. So the
-numbers are those that `lm_eval --model hf` gives for the saved directory, up to rounding.
+The harness decides what is read: its rules for tokens, for truncation from the left and for stop texts are those of its own `hf` model. So
+the numbers are those that `lm_eval --model hf` gives for the saved directory, up to rounding.
 """
 
 from __future__ import annotations
