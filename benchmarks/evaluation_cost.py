@@ -153,8 +153,8 @@ def evaluation(runs: Path, prompts: int, folder: Path, name: str) -> Parts:
     return _timed_run(Evaluate, "evaluate", settings, folder, EVALUATION, name)
 
 
-def monitoring(runs: Path, iterations: int, folder: Path) -> Parts:
-    """Train some iterations with a held-out reward model, the tax, guards and examples."""
+def monitoring(runs: Path, iterations: int, completions: int | None, folder: Path) -> Parts:
+    """Train some iterations with a held-out reward model on some completions of each prompt, the tax, guards and examples."""
     stages = _stages(runs)
     world = stages["world"]
     texts = _small_world(folder) / "held_out_texts.jsonl"
@@ -163,8 +163,8 @@ def monitoring(runs: Path, iterations: int, folder: Path) -> Parts:
         "prompts_per_iteration": 48, "samples_per_prompt": 4, "epochs_per_batch": 2, "minibatches": 2, "sampling": {"max_tokens": 80},
         "kl": {"control": {"coef": 0.05}}, "optimizer": {"lr": 8e-4, "warmup": 0.1, "decay": "constant"},
         "held_out": {
-            "reward": str(stages["reward"]),
-            "tax": {"texts": str(texts), "evals": [str(world / "evals.jsonl")], "only": ["facts", "sums"]},
+            "reward": str(stages["reward"]), "completions": completions,
+            "tax": {"texts": str(texts), "evals": [str(world / "evals.jsonl")], "only": ["facts", "sums"], "every": 4},
         },
     }  # fmt: skip
     return _timed_run(Online, "online", settings, folder, {**TRAINING, **MONITORING}, "online")
@@ -185,6 +185,7 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("runs", type=Path, help="the folder of a finished kitchen, as `make demo` leaves it")
     parser.add_argument("--prompts", type=int, default=300)
     parser.add_argument("--iterations", type=int, default=28)
+    parser.add_argument("--completions", type=int, help="of each prompt, that the held-out reward model scores; all by default")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--parts", nargs="+", choices=["evaluation", "monitoring"], default=["evaluation", "monitoring"])
     given = parser.parse_args(words)
@@ -196,7 +197,7 @@ def main(words: Sequence[str] | None = None) -> None:
             print("The same once more: what the model wrote is read from beside the runs")
             print(evaluation(given.runs, given.prompts, Path(name), "second").table())
         if "monitoring" in given.parts:
-            parts = monitoring(given.runs, given.iterations, Path(name))
+            parts = monitoring(given.runs, given.iterations, given.completions, Path(name))
             watched = sum(parts.seconds[one] for one in set(MONITORING.values()))
             rest = sum(parts.seconds.values()) - watched
             print(f"Training with monitoring, {given.iterations} iterations; processor seconds, shares of the rest")
