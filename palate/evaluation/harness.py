@@ -60,6 +60,7 @@ class HarnessTasks:
         """
         with _network(is_allowed=self.download):
             from lm_eval import evaluate
+            from lm_eval.defaults import DEFAULT_OTHER_SEED
 
             from palate.evaluation.harness_model import HarnessModel
 
@@ -67,7 +68,7 @@ class HarnessTasks:
             for task in loaded["tasks"].values():
                 if self.shots is not None or task.get_config("num_fewshot") is None:
                     task.set_config(key="num_fewshot", value=self.shots or 0)
-                task.set_fewshot_seed(seed=derive_seed(run.seed, "lm_eval", "shots"))
+                task.set_fewshot_seed(seed=DEFAULT_OTHER_SEED)  # the examples that `lm_eval` itself draws
             model = HarnessModel(policy, tokens_per_microbatch, derive_seed(run.seed, "lm_eval"))
             # No bootstrap of the harness: it starts processes, and the intervals below are Palate's own.
             found = evaluate(model, loaded, limit=self.limit, bootstrap_iters=0, apply_chat_template=self.chat)
