@@ -9,9 +9,10 @@ from __future__ import annotations
 import argparse
 import tempfile
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -67,7 +68,7 @@ class Parts:
     """Processor seconds by part, which do not grow with whatever else the machine does. What a part calls belongs to the innermost part."""
 
     def __init__(self) -> None:
-        self.seconds: Counter[str] = Counter()
+        self.seconds: defaultdict[str, float] = defaultdict(float)
         self._parts = ["the rest"]
         self._since = time.process_time()
 
@@ -112,7 +113,10 @@ class Parts:
     def table(self, of: float | None = None) -> str:
         """Return a line for each part with its seconds and its share."""
         total = sum(self.seconds.values()) if of is None else of
-        lines = [f"  {name:32} {seconds:7.2f} s  {seconds / total:6.1%}" for name, seconds in self.seconds.most_common()]
+        lines = [
+            f"  {name:32} {seconds:7.2f} s  {seconds / total:6.1%}"
+            for name, seconds in sorted(self.seconds.items(), key=itemgetter(1), reverse=True)
+        ]
         return "\n".join([*lines, f"  {'all':32} {sum(self.seconds.values()):7.2f} s"])
 
 
