@@ -157,8 +157,9 @@ def evaluation(runs: Path, prompts: int, folder: Path, name: str) -> Parts:
     return _timed_run(Evaluate, "evaluate", settings, folder, EVALUATION, name)
 
 
-def monitoring(runs: Path, iterations: int, completions: int | None, folder: Path) -> Parts:
-    """Train some iterations with a held-out reward model on some completions of each prompt, the tax, guards and examples."""
+def monitoring(runs: Path, iterations: int, light: bool, folder: Path) -> Parts:  # noqa: FBT001
+    """Train some iterations with a held-out reward model, the tax, guards and examples; `light` measures less of the first two."""
+    completions, tax = (1, {"limit": 50, "max_tokens": 20}) if light else (None, {})
     stages = _stages(runs)
     world = stages["world"]
     texts = _small_world(folder) / "held_out_texts.jsonl"
@@ -168,7 +169,7 @@ def monitoring(runs: Path, iterations: int, completions: int | None, folder: Pat
         "kl": {"control": {"coef": 0.05}}, "optimizer": {"lr": 8e-4, "warmup": 0.1, "decay": "constant"},
         "held_out": {
             "reward": str(stages["reward"]), "completions": completions,
-            "tax": {"texts": str(texts), "evals": [str(world / "evals.jsonl")], "only": ["facts", "sums"], "every": 4},
+            "tax": {"texts": str(texts), "evals": [str(world / "evals.jsonl")], "only": ["facts", "sums"], "every": 4, **tax},
         },
     }  # fmt: skip
     return _timed_run(Online, "online", settings, folder, {**TRAINING, **MONITORING}, "online")
@@ -189,7 +190,7 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("runs", type=Path, help="the folder of a finished kitchen, as `make demo` leaves it")
     parser.add_argument("--prompts", type=int, default=300)
     parser.add_argument("--iterations", type=int, default=28)
-    parser.add_argument("--completions", type=int, help="of each prompt, that the held-out reward model scores; all by default")
+    parser.add_argument("--light", action="store_true", help="one completion per prompt for the held-out reward, 50 texts and questions")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--parts", nargs="+", choices=["evaluation", "monitoring"], default=["evaluation", "monitoring"])
     given = parser.parse_args(words)
@@ -201,7 +202,7 @@ def main(words: Sequence[str] | None = None) -> None:
             print("The same once more: what the model wrote is read from beside the runs")
             print(evaluation(given.runs, given.prompts, Path(name), "second").table())
         if "monitoring" in given.parts:
-            parts = monitoring(given.runs, given.iterations, given.completions, Path(name))
+            parts = monitoring(given.runs, given.iterations, given.light, Path(name))
             watched = sum(parts.seconds[one] for one in set(MONITORING.values()))
             rest = sum(parts.seconds.values()) - watched
             print(f"Training with monitoring, {given.iterations} iterations; processor seconds, shares of the rest")

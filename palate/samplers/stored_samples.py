@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from palate.core import Completion, DataError, Prompt, RunError, Sampling
 from palate.data.jsonl import read_rows, write_rows
@@ -54,14 +55,14 @@ class StoredSampler:
 def _read(file: Path, prompts: int, n: int) -> list[list[Completion]] | None:
     """Return the samples in a file; None where there is none, or where it is damaged."""
     with suppress(OSError, DataError, RunError, TypeError, KeyError):
-        groups = [[_completion(**one) for one in row["completions"]] for _, row in read_rows(file)]  # type: ignore[attr-defined]
+        groups = [[_completion(one) for one in row["completions"]] for _, row in read_rows(file)]  # type: ignore[attr-defined]
         if [len(group) for group in groups] == [n] * prompts:
             return groups
     return None
 
 
-def _completion(ids: Sequence[int], logps: Sequence[float], **rest: object) -> Completion:
-    return Completion(ids=tuple(ids), logps=tuple(logps), **rest)  # type: ignore[arg-type]
+def _completion(row: Mapping[str, Any]) -> Completion:
+    return Completion(**{**row, "ids": tuple(row["ids"]), "logps": tuple(row["logps"])})
 
 
 def _write(file: Path, groups: Sequence[Sequence[Completion]]) -> None:
