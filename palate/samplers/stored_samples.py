@@ -32,8 +32,7 @@ class StoredSampler:
     def __init__(self, run: Run, policy: CausalPolicy, setting: str) -> None:
         """Sample from `policy`, which the run's setting of this name gave."""
         keys = [parent.key for parent in run.record.parents if parent.field == setting]
-        is_among_runs = run.directory.name == f"{run.name}-{run.key}"
-        self._folder = run.directory.parent / FOLDER if keys and is_among_runs else None
+        self._folder = from_writer(partial(_folder_of, run)) if keys else None  # other ranks work in folders of their own
         self._policy = policy
         made_by = [dict(run.record.code), dict(run.record.versions), str(policy.device), str(policy.module.dtype)]
         self._of = [keys, *made_by, sorted(policy.end_ids), policy.path]
@@ -50,6 +49,11 @@ class StoredSampler:
             found = sampled()
             from_writer(partial(_write, file, found))
         return found
+
+
+def _folder_of(run: Run) -> Path | None:
+    is_among_runs = run.directory.name == f"{run.name}-{run.key}"
+    return run.directory.parent / FOLDER if is_among_runs else None
 
 
 def _read(file: Path, prompts: int, n: int) -> list[list[Completion]] | None:
