@@ -115,7 +115,9 @@ def test_killed_and_resumed_it_measures_against_the_same_start(
 
 
 def test_the_best_weights_are_those_that_are_measured_at_the_end(home: Path, tmp_path: Path) -> None:
-    best = stage(home, every=None, epochs=8, keep=Best(every=1), held_out=str(home / "pairs.jsonl"), optimizer=AdamW(lr=1.0))
+    turned = [{"prompt": prompt, "chosen": rejected, "rejected": chosen} for prompt, chosen, rejected in PAIRS]
+    write_rows(tmp_path / "turned.jsonl", turned)  # what is learned makes these less likely, so the first weights are the best
+    best = stage(home, every=None, epochs=8, keep=Best(every=1), held_out=str(tmp_path / "turned.jsonl"))
     run = ran(best, tmp_path / "best", "direct")
     rows = rows_of(run, "metrics.jsonl")
     assert len([row for row in rows if tax_of(row)]) == 8  # none measures eight times
