@@ -17,8 +17,8 @@ from palate.evaluation.sycophancy import follow_ups, measured_answer
 from palate.evaluation.training_prompts import prompt_digest
 from palate.models.causal import CausalPolicy
 from palate.runs.run import Run
-from palate.samplers.local import LocalSampler
 from palate.samplers.prompts import fitting
+from palate.samplers.stored_samples import StoredSampler
 
 GREEDY = ("answer", "number", "instructions")
 """Kinds that the model answers greedily: they measure what it knows or can do, and not how it varies."""
@@ -105,7 +105,7 @@ class EvalRun:
         if not prompts:
             return {}
         prompts = fitting(run, prompts, policy, self.sampling.max_tokens)
-        sampler, seed = LocalSampler(policy), derive_seed(run.seed, "exams")
+        sampler, seed = StoredSampler(run, policy, "model"), derive_seed(run.seed, "exams")
         answers: dict[str, dict[str, Any]] = {}
         for is_greedy in (True, False):
             chosen = [prompt for prompt in prompts if (prompt.fields["kind"] in GREEDY) == is_greedy]

@@ -36,7 +36,8 @@ class TaxProbes:
     """Measure during training what the policy loses, on texts and evals that it does not learn from.
 
     Attributes:
-        every: iterations between two measurements; the first is that of the start, and the kept weights are measured at the end.
+        every: iterations of online training, or steps of direct, between two measurements; none measures eight times, evenly spread.
+            The first measurement is that of the start, and the kept weights are measured at the end.
         texts: held-out texts, in the format of stage `pretrain`, for the loss per token.
         evals: files of questions with a known right behaviour, as in `evaluate`.
         only: names of the evals that are asked; none asks all that the files hold.
@@ -44,7 +45,7 @@ class TaxProbes:
         max_tokens: the longest answer. Answers are greedy.
     """
 
-    every: Count = 4
+    every: Count | None = None
     texts: Input | None = None
     evals: tuple[Input, ...] = ()
     only: tuple[str, ...] = ()
@@ -59,16 +60,30 @@ class TaxProbes:
             raise ConfigError("tax.only names evals, and there are no files of evals: name them in tax.evals")
 
 
-class TaxMeter:
-    """Measures a policy at its start, every few iterations and at the end."""
+MOMENTS = 8
+"""Measurements during training where `every` is none; the one of the kept weights comes on top."""
 
-    def __init__(self, probes: TaxProbes, run: Run, policy: CausalPolicy, gold: Any, tokens_per_microbatch: int) -> None:
+
+class TaxMeter:
+    """Measures a policy at its start, every few iterations or steps, and at the end."""
+
+    def __init__(
+        self, probes: TaxProbes, run: Run, policy: CausalPolicy, tokens_per_microbatch: int, length: int, gold: Any = None
+    ) -> None:
         """Read texts and questions, and record those that cannot be used.
+
+        Args:
+            probes: what is measured.
+            run: the run that trains.
+            policy: what is measured.
+            tokens_per_microbatch: tokens in a forward pass, at most.
+            length: iterations or steps of the run.
+            gold: the function that knows the truth, if there is one.
 
         Raises:
             DataError: a question is wrong, or nothing is left to measure.
         """
-        self._every, self._run, self._policy, self._gold = probes.every, run, policy, gold
+        self._every, self._run, self._policy, self._gold = probes.every or -(-length // MOMENTS), run, policy, gold
         self._tokens_per_microbatch = tokens_per_microbatch
         self._sampling = Sampling(temperature=0.0, max_tokens=probes.max_tokens)
         self._texts = [] if probes.texts is None else _text_trees(run, probes.texts, policy, probes.limit, tokens_per_microbatch)
@@ -85,16 +100,20 @@ class TaxMeter:
         self.units: tuple[TaxUnit, ...] = ()
         tokens, texts = sum(tree.tokens for tree in trees), len(self._texts)
         run.say(
-            f"tax: each measurement reads {tokens:,} tokens of {texts} texts and {len(self._options.trees)} questions with options in one "
-            f"pass, and writes {len(self._written)} answers of at most {probes.max_tokens} tokens, every {probes.every} iterations"
+            f"tax: each of {-(-length // self._every) + 1} measurements reads {tokens:,} tokens of {texts} texts and "
+            f"{len(self._options.trees)} questions with options in one pass, and writes {len(self._written)} answers of at most "
+            f"{probes.max_tokens} tokens"
         )
 
-    def look(self, iteration: int) -> dict[str, float]:
-        """Return the metrics of the current weights where `iteration` is one to measure; the first call is about the start.
+    def look(self, done: int) -> dict[str, float]:
+        """Return the metrics of the current weights where it is time to measure; the first call is about the start.
 
         A run that resumes reads the values of the start from its own folder.
+
+        Args:
+            done: iterations or steps that made the weights.
         """
-        if iteration % self._every:
+        if done % self._every:
             return {}
         values = self._measured()
         if self._start is None:

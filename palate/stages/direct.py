@@ -14,6 +14,7 @@ from palate.core import ConfigError, DataError, TrainingError, derive_seed
 from palate.core.process import before_sharing_out
 from palate.data.formats import MEAN, ColumnTypes, Recognised, read_preferences
 from palate.distributed.windows import windows
+from palate.evaluation.tax import TaxMeter, TaxProbes
 from palate.models.adapters import LoRA, four_bit_of
 from palate.models.causal import CausalPolicy
 from palate.models.load import load_policy, load_reference
@@ -96,6 +97,7 @@ class Direct:
         checkpoint_activations: recompute activations in the backward pass: it needs less memory and one more forward pass.
         held_out: preferences that are not trained on, for `keep: best`.
         keep: the last weights, or the best on `held_out`.
+        tax: texts and evals that are measured every few steps, for what the policy loses; none measures nothing.
     """
 
     model: ModelInput
@@ -118,6 +120,7 @@ class Direct:
     checkpoint_activations: bool = False
     held_out: Input | None = None
     keep: Keep = field(default_factory=Last)
+    tax: TaxProbes | None = None
 
     def check(self) -> None:
         """Raise ConfigError when settings contradict each other."""
@@ -154,6 +157,7 @@ class Direct:
         examples = self._examples(run, policy, self.preferences, "preferences.jsonl", self.limit)
         held_out = [] if self.held_out is None else self._examples(run, policy, self.held_out, "held_out.jsonl", None)
         epochs = epochs_of(run, len(examples), self.prompts_per_step, self.epochs, lambda k: examples[k].source)
+        tax = None if self.tax is None else TaxMeter(self.tax, run, policy, self.tokens_per_microbatch, epochs.steps)
         reference = self._reference(policy, longest_of([example.tree for example in [*examples, *held_out]]))
         learner = Learner({"policy": policy.module, **reference.modules}, self.optimizer, epochs.steps, dtype=dtype)
         # After the learner is made: the policy is its own reference, and must compute in the type that it learns in.
@@ -174,11 +178,13 @@ class Direct:
             return inputs.sums(part, logps)
 
         held_out_indices = list(range(len(examples), len(examples) + len(held_out)))
-        held_out_loss = search(self.keep, lambda: mean_loss(inputs.microbatches(policy, held_out_indices), loss))
+        before = None if tax is None else tax.look
+        held_out_loss = search(self.keep, lambda: mean_loss(inputs.microbatches(policy, held_out_indices), loss), before)
         last = fit(run, learner, epochs, parts, loss, "direct", held_out_loss)
+        lost = {} if tax is None else {"tax": tax.finish()}
         keep_model(run, trained(run, policy, self.adapters, learner), self.adapters)
         unit, rows = ("unpaired" if self.objective.is_unpaired else "pairs"), inputs.rows[: len(examples)]
-        run.summary({"prompts": len(examples), unit: sum(rows), "steps": epochs.steps, "last": last})
+        run.summary({"prompts": len(examples), unit: sum(rows), "steps": epochs.steps, "last": last, **lost})
 
     @property
     def _dtype(self) -> DType:

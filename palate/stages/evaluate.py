@@ -28,6 +28,7 @@ from palate.distributed.sharing import microbatches, shared
 from palate.distributed.windows import windows
 from palate.evaluation.eval_answers import EvalRun
 from palate.evaluation.evals import eval_means
+from palate.evaluation.harness import HarnessTasks
 from palate.evaluation.intervals import mean
 from palate.evaluation.published_figures import published_figures
 from palate.evaluation.rule_audit import audited
@@ -43,8 +44,8 @@ from palate.rewards.composition import RewardPart
 from palate.rewards.part import caveats_of
 from palate.rewards.rule_check import RuleCheck
 from palate.runs.run import Run
-from palate.samplers.local import LocalSampler
 from palate.samplers.prompts import fitting, prompts_at
+from palate.samplers.stored_samples import StoredSampler
 from palate.text.pack import Branch, Tree, longest_of, pack
 from palate.text.spans import prompt_ids
 
@@ -64,6 +65,7 @@ class Evaluate:
         evals: files of questions with a known right behaviour: published evals as they are (docs/methods/evals.md), or rows of your own.
         evals_limit: how many rows of each file of evals are taken, at most, as a fixed random choice; none takes all.
         sycophancy: a file of what users say after an answer and beside a question; evals with known answers are then asked further.
+        lm_eval: tasks of lm-evaluation-harness that are asked of the model as it is in memory; none asks none.
         reward: a reward model that scores the completions; a short form of `rewards` with this model alone.
         rewards: the parts of a reward by name, as in `online`, that score the completions.
         reference: the model to which the KL is measured.
@@ -84,6 +86,7 @@ class Evaluate:
     evals: tuple[Input, ...] = ()
     evals_limit: Count | None = None
     sycophancy: Input | None = None
+    lm_eval: HarnessTasks | None = None
     reward: Input | None = None
     rewards: dict[str, RewardPart] = field(default_factory=dict)
     reference: ModelInput | None = None
@@ -103,8 +106,10 @@ class Evaluate:
             raise ConfigError("evaluate takes a reward model in reward, or parts in rewards, and not both")
         if (self.model is None) == (self.completions is None):
             raise ConfigError("evaluate needs either a model or completions: set one of the two")
-        if self.completions is not None and (self.evals or self.reference is not None):
-            raise ConfigError("evals and reference need a model: leave them out when completions are given")
+        if self.completions is not None and (self.evals or self.reference is not None or self.lm_eval is not None):
+            raise ConfigError("evals, lm_eval and reference need a model: leave them out when completions are given")
+        if self.lm_eval is not None:
+            self.lm_eval.check()
         if self.sycophancy is not None and not self.evals:
             raise ConfigError("sycophancy asks the questions of evals further: name files of evals with known answers in evals")
 
@@ -123,9 +128,11 @@ class Evaluate:
             evals = [] if policy is None or not self.evals else self._evals().rows(run, policy)
             if evals:
                 write_rows(run.directory / "evals.jsonl", evals)
+            tasks = {} if policy is None or self.lm_eval is None else self.lm_eval.measured(run, policy, self.tokens_per_microbatch)
             advance(1, "evals")
+        asked = {"lm_eval": tasks} if tasks else {}
         caveats, published = caveats_of(self.rewards), {"published": found} if (found := published_figures(evals)) else {}
-        run.summary({"prompts": len(rows), "means": _means(rows), "evals": eval_means(evals), **published, **audit, **caveats})
+        run.summary({"prompts": len(rows), "means": _means(rows), "evals": eval_means(evals), **published, **asked, **audit, **caveats})
 
     def _evals(self) -> EvalRun:
         gold = None if self.gold is None else load_gold(self.gold)
@@ -138,7 +145,7 @@ class Evaluate:
         if policy is None:
             return self._given(run, prompts)
         prompts = fitting(run, prompts, policy, self.sampling.max_tokens)
-        groups = LocalSampler(policy).generate(prompts, 1, self.sampling, derive_seed(run.seed, "evaluate"))
+        groups = StoredSampler(run, policy, "model").generate(prompts, 1, self.sampling, derive_seed(run.seed, "evaluate"))
         return [(prompt, group[0]) for prompt, group in zip(prompts, groups, strict=True)]
 
     def _given(self, run: Run, prompts: Sequence[Prompt]) -> Answered:

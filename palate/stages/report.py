@@ -184,7 +184,7 @@ class Report:
             costs=tuple(model_cost(model.name, model.evaluation) for model in self.models) if self.costs else (),
             sources=self._sources(),
             evals=report_sections.evals_of(models, reference),
-            tax=tax_rows(self.training),
+            tax=tax_rows({**self.training, **self._other_runs()}),
             lengths=lengths,
             audit=report_sections.audit_of(models),
             published=published_of(models),
@@ -208,6 +208,17 @@ class Report:
         return tuple(
             label_source(one.name, one.judgments, one.reward, one.model or "", gold, one.cost_per_label, scores) for one in self.sources
         )
+
+    def _other_runs(self) -> dict[str, str]:
+        """Return the runs that made models of the report and are not among the training runs, by the models' names."""
+        seen = {Path(directory).resolve() for directory in self.training.values()}
+        runs = {}
+        for model in self.models:
+            for home in measured_runs(Path(model.evaluation)):
+                if home.resolve() not in seen:
+                    seen.add(home.resolve())
+                    runs[model.name] = str(home)
+        return runs
 
     def _trained(self) -> dict[str, str]:
         """Return the model of the report that each training run made, by the run's name; without runs that made none of them.

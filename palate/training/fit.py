@@ -108,7 +108,8 @@ def fit(
     """Train to the end of the epochs, or resume where training was cut off, and return the last step's metrics.
 
     `batches` turns a step's example numbers into micro-batches. Metrics are logged as `prefix/...`. With `held_out` training may stop
-    early, the modules end with the weights that did best on it, and the metrics returned say which step that was.
+    early, the modules end with the weights that did best on it, and the metrics returned say which step that was. What it measures before
+    a step is logged with the step.
 
     Raises:
         TrainingError: a loss or gradient was not finite. The message names the step's examples, and the weights before it are saved.
@@ -127,6 +128,7 @@ def fit(
         advance(learner.steps_done)
         while learner.steps_done < epochs.steps and not search.is_over:
             step = learner.steps_done
+            measured = {} if held_out is None else held_out.before(step)
             try:
                 metrics = {**learner.step(batches(epochs.indices(step)), loss), **search.look()}
             except NotFiniteError as error:
@@ -134,7 +136,7 @@ def fit(
                 raise TrainingError(
                     f"{error}: {epochs.names(step)}. The weights before this step are in {run.state / 'learner'}"
                 ) from error
-            run.log(step, {f"{prefix}/{name}": value for name, value in metrics.items()})
+            run.log(step, {**{f"{prefix}/{name}": value for name, value in metrics.items()}, **measured})
             advance(1, f"loss {metrics['loss/mean']:.4f}")
             checkpoints.after_step()
     return {**metrics, **search.finish()}

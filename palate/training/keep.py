@@ -95,13 +95,23 @@ class HeldOutMeasurement:
         return cls(-reward, kl)
 
 
+def _nothing(_step: int) -> Mapping[str, float]:
+    return {}
+
+
 @dataclass(frozen=True)
 class HeldOut:
-    """How a run looks for its best weights."""
+    """What a run measures with its current weights on data that it does not learn from.
 
-    keep: Best | BestReward
+    Attributes:
+        keep: how these measurements choose the weights that are kept; with `Last` they do not.
+        measure: returns the measurement that chooses weights; a bare number is a loss.
+        before: returns what else is measured before a step, by the step's number, as metrics under their full names.
+    """
+
+    keep: Last | Best | BestReward
     measure: Callable[[], float | HeldOutMeasurement]
-    """Measures the current weights on held-out data; a bare number is a loss."""
+    before: Callable[[int], Mapping[str, float]] = _nothing
 
 
 class Search:
@@ -112,14 +122,15 @@ class Search:
 
     def __init__(self, held_out: HeldOut | None, learner: Learner, directory: Path, steps_per_epoch: int, steps: int) -> None:
         self._held_out, self._learner, self._directory = held_out, learner, directory
-        self._every = steps if held_out is None else held_out.keep.every or steps_per_epoch
+        self._keep = None if held_out is None or isinstance(held_out.keep, Last) else held_out.keep
+        self._every = steps if self._keep is None else self._keep.every or steps_per_epoch
         self._steps = steps
         self.state: dict[str, float] = {"step": 0, "loss": math.inf, "kl": math.inf, "misses": 0}
 
     @property
     def is_over(self) -> bool:
         """Whether the patience is used up."""
-        patience = None if self._held_out is None else self._held_out.keep.patience
+        patience = None if self._keep is None else self._keep.patience
         return patience is not None and self.state["misses"] >= patience
 
     def restore(self, numbers: Mapping[str, object] | None) -> None:
@@ -137,9 +148,9 @@ class Search:
             TrainingError: the measurement is not finite.
         """
         step = self._learner.steps_done if done is None else done
-        if self._held_out is None or (step % self._every and step < self._steps):
+        if self._held_out is None or self._keep is None or (step % self._every and step < self._steps):
             return {}
-        value, rank = self._held_out.measure(), self._held_out.keep.rank
+        value, rank = self._held_out.measure(), self._keep.rank
         measurement = value if isinstance(value, HeldOutMeasurement) else HeldOutMeasurement(value)
         if not (math.isfinite(measurement.loss) and math.isfinite(measurement.kl)):
             raise TrainingError(f"after step {step} the loss on held-out data is {measurement.loss}; look for broken rows in them")
@@ -152,14 +163,13 @@ class Search:
 
     def _metrics(self, measurement: HeldOutMeasurement) -> dict[str, float]:
         """Return the measurement by the names of its metrics."""
-        is_reward = self._held_out is not None and isinstance(self._held_out.keep, BestReward)
-        if is_reward:
+        if isinstance(self._keep, BestReward):
             return {"held_out_reward/mean": -measurement.loss, "held_out_kl/mean": measurement.kl}
         return {"held_out_loss/mean": measurement.loss}
 
     def finish(self) -> dict[str, float]:
-        """Restore the best weights, and return their step (counted from 1) and metrics. Without held-out data do nothing."""
-        if self._held_out is None:
+        """Restore the best weights, and return their step (counted from 1) and metrics. Where the last ones are kept, do nothing."""
+        if self._keep is None:
             return {}
         if self._learner.load(self._directory) is None:
             raise RunError(f"the best weights are gone from {self._directory}; run the stage again with --fresh")

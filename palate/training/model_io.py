@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TypeVar
 
@@ -77,8 +77,10 @@ def trained(run: Run, model: M, adapters: LoRA | None, learner: Learner) -> M:
         return load_policy(directory)
 
 
-def search(keep: Keep, measure: Callable[[], float]) -> HeldOut | None:
-    """Return how to look for the best weights, or None where the last ones are kept."""
+def search(keep: Keep, measure: Callable[[], float], before: Callable[[int], Mapping[str, float]] | None = None) -> HeldOut | None:
+    """Return what to measure: the loss that finds the best weights, and what `before` measures before a step; None without either."""
+    if before is not None:
+        return HeldOut(keep, measure, before)
     return HeldOut(keep, measure) if isinstance(keep, Best) else None
 
 

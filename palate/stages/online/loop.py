@@ -136,7 +136,7 @@ class Loop:
             learner_logps = self._logps(self.policy, rollouts)
         metrics = {**reward_metrics(scores), **win_rate_metrics(scores, rollouts), **self.shaping.metrics(scores.rewards, rollouts.ended)}
         if self.held_out_reward is not None:
-            metrics |= held_out_metrics(self.held_out_reward, rollouts)
+            metrics |= held_out_metrics(self.held_out_reward, rollouts, self.config.held_out.completions)
         return Scored(rollouts, reference_logps, scores.rewards, rewards, values, learner_logps, scores.added), metrics
 
     def resample(self, scored: Scored, metrics: Mapping[str, float]) -> tuple[Scored, dict[str, float]]:

@@ -46,9 +46,12 @@ def held_out_scores(reward: LearnedReward, rollouts: Rollouts) -> Tensor:
     return table.sum(1)
 
 
-def held_out_metrics(reward: LearnedReward, rollouts: Rollouts) -> dict[str, float]:
-    """Return mean and standard error of the scores by the held-out reward model, over completions. Raises as `held_out_scores`."""
-    scores = held_out_scores(reward, rollouts)
+def held_out_metrics(reward: LearnedReward, rollouts: Rollouts, most: int | None) -> dict[str, float]:
+    """Return mean and standard error of the scores by the held-out reward model, over completions. Raises as `held_out_scores`.
+
+    It scores the first `most` completions of each prompt; None scores all.
+    """
+    scores = held_out_scores(reward, replace(rollouts, groups=tuple(group[:most] for group in rollouts.groups)))
     scores = scores[~scores.isnan()]
     return {"held_out_score/mean": float(scores.mean()), "held_out_score/se": float(scores.std() / len(scores) ** 0.5)}
 

@@ -53,7 +53,8 @@ class HeldOutData:
     """What is measured and never learned from.
 
     Attributes:
-        reward: another reward model, which scores the completions of every iteration.
+        reward: another reward model, which scores completions of every iteration.
+        completions: completions of each prompt that it scores, at most; none scores all. One costs the least, with a larger standard error.
         prompts: prompts on which `keep` measures the policy: by `reward` here, or by the rewards of training without it.
         limit: how many of these prompts are used, at most.
         people: people who compare the policy's answers with the start's while it trains, and can stop the run; none asks nobody.
@@ -61,6 +62,7 @@ class HeldOutData:
     """
 
     reward: Input | None = None
+    completions: Count | None = None
     prompts: Input | None = None
     limit: Count | None = 256
     people: PeopleInside | None = None

@@ -33,7 +33,7 @@ class Online(OnlineSettings):
         report_cards = self._required_report_cards(run)
         loop = Loop(self, run)
         probes = self.held_out.tax
-        tax = None if probes is None else TaxMeter(probes, run, loop.policy, loop.gold, self.tokens_per_microbatch)
+        tax = None if probes is None else TaxMeter(probes, run, loop.policy, self.tokens_per_microbatch, self.iterations, loop.gold)
         watch = Watch(self.guards)
         loop.restore()
         watch.recall(run.logged())

@@ -129,7 +129,7 @@ def metered(data: Path, folder: Path, probes: Mapping[str, Any]) -> TaxMeter:
     """A meter of the base model, without a training run."""
     read = taxed(data, probes).held_out.tax
     assert read is not None
-    return TaxMeter(read, open_run(folder, RunPlan("online", "online", seed=1)), load_policy(data / "base"), None, 4096)
+    return TaxMeter(read, open_run(folder, RunPlan("online", "online", seed=1)), load_policy(data / "base"), 4096, 4)
 
 
 def test_the_limit_is_for_texts_and_for_each_eval(data: Path, tmp_path: Path, probes: dict[str, Any]) -> None:
