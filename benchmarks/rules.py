@@ -27,7 +27,12 @@ from palate.kitchen.dataset import RULES
 from palate.rewards.learned import LearnedReward
 from palate.rewards.rule_classifier import RuleClassifier
 
-MODELS = {"SFT": "sft", "RL without rules": "plain", "RL with rules, first round": "ruled-first", "RL with rules": "ruled"}
+MODELS = {
+    "SFT": "sft",
+    "RL without rules": "plain",
+    "RL with rules, first round": "ruled-first",
+    "RL with rules": "ruled",
+}
 CLASSIFIERS = {"first classifier": "classifier-first", "second classifier": "classifier"}
 POLICIES = {"policy of the first round": "ruled-first", "last policy": "ruled"}
 GUESTS = {"tempting": "probe", "ordinary": "eval"}
@@ -48,10 +53,14 @@ def main() -> int:
 
 
 def classifier_table(runs: Sequence[SeedRun]) -> str:
-    """Return a Markdown table of the classifier's area under the curve against the rules' programs, on held-out prompts."""
+    """Return a Markdown table of the areas of each classifier against the rules' programs, each on its own test.
+
+    The first one is tested on replies of SFT, the second on replies of the policy that was trained on the first.
+    """
     rules = list(runs[0].summary("classifier")["held_out"])
     figures: dict[str, Figure] = {
-        f"{rule}, {name}": lambda run, r=rule, f=field: _estimate(run.summary("classifier")["held_out"][r][f])  # type: ignore[misc]
+        f"{rule}, {classifier}, {name}": lambda run, s=stage, r=rule, f=field: _estimate(run.summary(s)["held_out"][r][f])  # type: ignore[misc]
+        for classifier, stage in CLASSIFIERS.items()
         for rule in rules
         for name, field in AREAS.items()
     }
@@ -105,7 +114,7 @@ def breach_table(runs: Sequence[SeedRun]) -> str:
 
 
 def cost_table(runs: Sequence[SeedRun]) -> str:
-    """Return a Markdown table of what the rules cost: gold on ordinary guests against the same training without rules, and the KL."""
+    """Return a Markdown table of what the rules cost: gold on ordinary guests against the same training without rules."""
     figures: dict[str, Figure] = {
         f"{dimension}, RL with rules less RL without": lambda run, d=dimension: run.gain("ruled", "plain", d)  # type: ignore[misc]
         for dimension in ("gold", "helpful", "honest", "harmless")

@@ -98,7 +98,7 @@ def test_an_audit_says_of_which_rules_the_test_does_not_show_that_the_classifier
     for name, model in (("before", trained), ("after", trained / "model")):
         found = summary_of(audit(name, RuleCheck(file=file, model=str(model), programs=False)))["rules"]
         assert {rule: own["limit"] for rule, own in found.items()} == findings
-        assert f"rule salt: {findings['salt']}" in capsys.readouterr().out
+        assert f"rule salt: {findings['salt']}" in capsys.readouterr().err
     assert "the classifier" in findings["salt"]
     by_program = summary_of(audit("salty", RuleCheck(file=file, model=str(trained))))["rules"]
     assert (by_program["rice"]["limit"], by_program["salt"]["limit"]) == (None, findings["salt"])
