@@ -170,16 +170,17 @@ def shortfall(tested: Estimate | None) -> str | None:
     Args:
         tested: the area under the curve on held-out wordings; None where the rule has none.
     """
-    if tested is None:
-        return "it has no held-out wording, so nobody knows whether the classifier reads it"
-    if math.isnan(tested.value):
-        return "the test holds no completion that breaks it, or none that keeps it, so the classifier is not tested"
-    if math.isnan(tested.low):
-        return f"the test holds one prompt alone, so nobody knows how far off the area under the curve is ({tested.value:.3f})"
-    if tested.low >= ENOUGH_AUC:
-        return None
-    has = "has not reached" if tested.value < ENOUGH_AUC else "may be below"
-    return f"on held-out wordings the classifier {has} {ENOUGH_AUC:g} (area under the curve {_in_words(tested)})"
+    reason: str | None = "it has no held-out wording, so nobody knows whether the classifier reads it"
+    if tested is not None:
+        reason = None
+        if math.isnan(tested.value):
+            reason = "the test holds no completion that breaks it, or none that keeps it, so the classifier is not tested"
+        elif math.isnan(tested.low):
+            reason = f"the test holds one prompt alone, so nobody knows how far off the area under the curve is ({tested.value:.3f})"
+        elif tested.low < ENOUGH_AUC:
+            has = "has not reached" if tested.value < ENOUGH_AUC else "may be below"
+            reason = f"on held-out wordings the classifier {has} {ENOUGH_AUC:g} (area under the curve {_in_words(tested)})"
+    return reason
 
 
 def disagreement(rule: str, agreement: Estimate) -> str:
