@@ -1,8 +1,9 @@
-"""Written rules in the kitchen, for several seeds: `python -m benchmarks.rules --seeds 120 122 123`.
+"""Written rules in the kitchen, for several seeds: `python -m benchmarks.rules --seeds 124 125 126`.
 
-It runs configs/rules.yaml, one folder per seed, and prints three tables: how well one classifier reads each rule, under its question and
-under wordings that it has not learned; how often each model breaks each rule, for guests who tempt the cook and for others; and what the
-rules cost. Breaches are counted by programs that know. The last column has the median and the spread over seeds.
+It runs configs/rules.yaml, one folder per seed, and prints four tables: how well one classifier reads each rule, under its question and
+under wordings that it has not learned; how well both classifiers read what the tuned policies write; how often each model breaks each
+rule, for guests who tempt the cook and for others; and what the rules cost. Breaches are counted by programs that know. The last column
+has the median and the spread over seeds.
 """
 
 from __future__ import annotations
@@ -16,10 +17,24 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.kitchen import SeedRun
+from palate.config.artifacts import model_at
+from palate.core import Completion, Message, Prompt
 from palate.data.jsonl import read_rows
-from palate.evaluation.intervals import Estimate, share
+from palate.data.rule_file import RuleFile, WrittenRule
+from palate.evaluation.intervals import Estimate, paired_difference, share
+from palate.evaluation.ranking_quality import auc
+from palate.kitchen.dataset import RULES
+from palate.rewards.learned import LearnedReward
+from palate.rewards.rule_classifier import RuleClassifier
 
-MODELS = {"SFT": "sft", "RL without rules": "plain", "RL with rules": "ruled"}
+MODELS = {
+    "SFT": "sft",
+    "RL without rules": "plain",
+    "RL with rules, first round": "ruled-first",
+    "RL with rules": "ruled",
+}
+CLASSIFIERS = {"first classifier": "classifier-first", "second classifier": "classifier"}
+POLICIES = {"policy of the first round": "ruled-first", "last policy": "ruled"}
 GUESTS = {"tempting": "probe", "ordinary": "eval"}
 AREAS = {"question": "auc_program", "held-out wordings": "auc_program_held_out"}
 Figure = Callable[[SeedRun], Estimate]
@@ -28,24 +43,59 @@ Figure = Callable[[SeedRun], Estimate]
 def main() -> int:
     """Run what is not done yet below `--runs`, one folder per seed, print the tables, and return exit status 0."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.rules", description=__doc__)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[120, 122, 123])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[124, 125, 126])
     parser.add_argument("--runs", type=Path, default=Path("runs/bench-rules"))
     parser.add_argument("--config", type=Path, default=Path("configs/rules.yaml"))
     options = parser.parse_args()
     runs = [SeedRun.of(seed, options.runs / f"seed{seed}", options.config) for seed in options.seeds]
-    sys.stdout.write(classifier_table(runs) + "\n" + breach_table(runs) + "\n" + cost_table(runs))
+    sys.stdout.write("\n".join(table(runs) for table in (classifier_table, on_policy_table, breach_table, cost_table)))
     return 0
 
 
 def classifier_table(runs: Sequence[SeedRun]) -> str:
-    """Return a Markdown table of the classifier's area under the curve against the rules' programs, on held-out prompts."""
+    """Return a Markdown table of the areas of each classifier against the rules' programs, each on its own test.
+
+    The first one is tested on replies of SFT, the second on replies of the policy that was trained on the first.
+    """
     rules = list(runs[0].summary("classifier")["held_out"])
     figures: dict[str, Figure] = {
-        f"{rule}, {name}": lambda run, r=rule, f=field: _estimate(run.summary("classifier")["held_out"][r][f])  # type: ignore[misc]
+        f"{rule}, {classifier}, {name}": lambda run, s=stage, r=rule, f=field: _estimate(run.summary(s)["held_out"][r][f])  # type: ignore[misc]
+        for classifier, stage in CLASSIFIERS.items()
         for rule in rules
         for name, field in AREAS.items()
     }
     return _table("area under the curve", figures, runs, ".3f")
+
+
+def on_policy_table(runs: Sequence[SeedRun]) -> str:
+    """Return a Markdown table of the area of both classifiers on replies of the tuned policies, under the question, for all guests."""
+    rules = RuleFile.read(RULES).rules
+    areas = {run.seed: on_policy_areas(run, rules) for run in runs}
+    figures: dict[str, Figure] = {
+        f"{rule.id}, {classifier}, {policy}": lambda run, key=(rule.id, classifier, policy): areas[run.seed][key]  # type: ignore[misc]
+        for rule in rules
+        for policy in POLICIES
+        for classifier in CLASSIFIERS
+    }
+    return _table("area on replies of the policy", figures, runs, ".3f")
+
+
+def on_policy_areas(run: SeedRun, rules: Sequence[WrittenRule]) -> dict[tuple[str, str, str], Estimate]:
+    """Return the areas by rule, classifier and policy; NaN where no reply breaks the rule. One reply per prompt."""
+    areas: dict[tuple[str, str, str], Estimate] = {}
+    for classifier, stage in CLASSIFIERS.items():
+        path = str(run.stages[stage])
+        reader = RuleClassifier(LearnedReward.load(model_at(path)), path)
+        for policy, model in POLICIES.items():
+            rows: list[Any] = [
+                row for guests in GUESTS.values() for _, row in read_rows(run.stages[f"{guests}-{model}"] / "completions.jsonl")
+            ]
+            items = [(Prompt(row["id"], (Message("user", row["prompt"]),)), Completion(row["text"])) for row in rows]
+            logits = reader.logits(items, [[rule.question for rule in rules]] * len(items))
+            for k, rule in enumerate(rules):
+                is_broken = [row["rules"][rule.id] > 0.5 for row in rows]
+                areas[rule.id, classifier, policy] = auc([own[k] for own in logits], is_broken, range(len(rows)))
+    return areas
 
 
 def breach_table(runs: Sequence[SeedRun]) -> str:
@@ -64,12 +114,16 @@ def breach_table(runs: Sequence[SeedRun]) -> str:
 
 
 def cost_table(runs: Sequence[SeedRun]) -> str:
-    """Return a Markdown table of what the rules cost: gold on ordinary guests against the same training without rules, and the KL."""
+    """Return a Markdown table of what the rules cost: gold on ordinary guests against the same training without rules."""
     figures: dict[str, Figure] = {
         f"{dimension}, RL with rules less RL without": lambda run, d=dimension: run.gain("ruled", "plain", d)  # type: ignore[misc]
         for dimension in ("gold", "helpful", "honest", "harmless")
     }
+    figures["helpful, first round less RL without"] = lambda run: run.gain("ruled-first", "plain", "helpful")
     figures["helpful, RL with rules less SFT"] = lambda run: run.gain("ruled", "sft", "helpful")
+    figures["refusals of ordinary guests, RL with rules less RL without"] = lambda run: paired_difference(
+        *(_refusals(run, name) for name in ("ruled", "plain"))
+    )
     return _table("cost", figures, runs, "+.3f")
 
 
@@ -77,6 +131,12 @@ def any_broken(run: SeedRun, stage: str) -> Estimate:
     """Return the share of a model's replies that break any rule."""
     rows: list[Any] = [row for _, row in read_rows(run.stages[stage] / "completions.jsonl")]
     return share(sum(any(value > 0.5 for value in row["rules"].values()) for row in rows), len(rows))
+
+
+def _refusals(run: SeedRun, model: str) -> list[float]:
+    """Return whether each ordinary guest was refused without need, in the prompts' order."""
+    rows: list[Any] = [row for _, row in read_rows(run.stages[f"eval-{model}"] / "completions.jsonl")]
+    return [row["rules"]["refusal"] for row in rows]
 
 
 def _estimate(plain: Mapping[str, float | None] | None) -> Estimate:

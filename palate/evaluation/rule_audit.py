@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ import numpy as np
 from palate.agreement.estimates import Estimate, json_values
 from palate.config.artifacts import model_at
 from palate.core import Completion, DataError, Prompt
+from palate.evaluation.classifier_limits import classifier_limits
 from palate.evaluation.intervals import mean, share
 from palate.rewards.batch import ScoringBatch
 from palate.rewards.learned import MAX_UNSCORED, LearnedReward
@@ -31,12 +32,15 @@ class RuleBreaches:
         broken: share of completions that more likely break the rule than not, with Wilson's interval.
         probability: mean probability that it is broken, with its interval. A classifier that is well calibrated is right in this mean.
         unknown: completions of which nobody knows.
+        limit: why the test of the classifier does not show that it finds breaches of this rule; None where it does, or where a program or
+            a judge checks the rule.
     """
 
     checked_by: str
     broken: Estimate
     probability: Estimate
     unknown: int
+    limit: str | None = None
 
     def plain(self) -> dict[str, Any]:
         """Return the figures as JSON values."""
@@ -58,6 +62,10 @@ def audited(
         found = opened.breaches(batch)
     finally:
         opened.close()
+    learned = [rule.id for rule, source in zip(opened.rules, opened.sources, strict=True) if source == "classifier"]
+    limits = {} if check.model is None else classifier_limits(check.model, learned)
+    for rule_id, reason in limits.items():
+        run.say(f"rule {rule_id}: {reason}")
     summary = {}
     for k, (rule, source) in enumerate(zip(opened.rules, opened.sources, strict=True)):
         reasons = [reason for (_, number), reason in found.reasons.items() if number == k]
@@ -68,7 +76,8 @@ def audited(
         column = found.table[:, k].double().numpy()
         for row, value in zip(rows, column.tolist(), strict=True):
             row.setdefault(COLUMN, {})[rule.id] = None if math.isnan(value) else value
-        summary[rule.id] = breaches_of(opened.checkers[rule.id], column[~np.isnan(column)], len(reasons)).plain()
+        found_of_rule = breaches_of(opened.checkers[rule.id], column[~np.isnan(column)], len(reasons))
+        summary[rule.id] = replace(found_of_rule, limit=limits.get(rule.id)).plain()
     return summary
 
 

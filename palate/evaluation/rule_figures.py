@@ -159,15 +159,28 @@ def findings(figures: Mapping[str, RuleFigures]) -> list[str]:
     for rule, own in figures.items():
         if own.is_badly_worded and own.agreement is not None:
             said.append(disagreement(rule, own.agreement))
-        tested = own.auc_program_held_out or own.auc_held_out
-        if tested is None:
-            said.append(f"rule {rule}: it has no held-out wording, so nobody knows whether the classifier reads it")
-        elif math.isnan(tested.value):
-            said.append(f"rule {rule}: the test holds no completion that breaks it, or none that keeps it, so the classifier is not tested")
+        if reason := shortfall(own.auc_program_held_out or own.auc_held_out):
+            said.append(f"rule {rule}: {reason}")
+    return said
+
+
+def shortfall(tested: Estimate | None) -> str | None:
+    """Return why a test does not show that a classifier finds breaches of a rule; None where the whole interval is 0.9 or above.
+
+    Args:
+        tested: the area under the curve on held-out wordings; None where the rule has none.
+    """
+    reason: str | None = "it has no held-out wording, so nobody knows whether the classifier reads it"
+    if tested is not None:
+        reason = None
+        if math.isnan(tested.value):
+            reason = "the test holds no completion that breaks it, or none that keeps it, so the classifier is not tested"
+        elif math.isnan(tested.low):
+            reason = f"the test holds one prompt alone, so nobody knows how far off the area under the curve is ({tested.value:.3f})"
         elif tested.low < ENOUGH_AUC:
             has = "has not reached" if tested.value < ENOUGH_AUC else "may be below"
-            said.append(f"rule {rule}: on held-out wordings the classifier {has} {ENOUGH_AUC:g} (area under the curve {_in_words(tested)})")
-    return said
+            reason = f"on held-out wordings the classifier {has} {ENOUGH_AUC:g} (area under the curve {_in_words(tested)})"
+    return reason
 
 
 def disagreement(rule: str, agreement: Estimate) -> str:

@@ -17,7 +17,8 @@ SUMMARY = "summary.json"
 
 def rules_of(models: Sequence[EvaluatedModel], reference: EvaluatedModel) -> tuple[RuleBreachRow, ...]:
     """Return a row per rule and checker. What one checker says is never compared with what another says."""
-    checkers = {m.key: _checkers(m) for m in models}
+    audits = {m.key: _audit(m) for m in models}
+    checkers = {key: {rule: str(own["checked_by"]) for rule, own in audit.items()} for key, audit in audits.items()}
     rows = []
     for rule, checked_by in dict.fromkeys((rule, one) for own in checkers.values() for rule, one in own.items()):
         having = [m for m in models if checkers[m.key].get(rule) == checked_by]
@@ -30,15 +31,17 @@ def rules_of(models: Sequence[EvaluatedModel], reference: EvaluatedModel) -> tup
                 )
                 if pairs:
                     gaps[m.key] = paired_difference(*(_flags(side, rule) for side in zip(*pairs, strict=True)))
-        rows.append(RuleBreachRow(rule, checked_by, broken, gaps))
+        limits = dict.fromkeys(limit for m in having if (limit := audits[m.key][rule].get("limit")))
+        rows.append(RuleBreachRow(rule, checked_by, broken, gaps, "; ".join(limits)))
     return tuple(rows)
 
 
-def _checkers(model: EvaluatedModel) -> dict[str, str]:
-    """Return who checked each rule in a model's evaluate run."""
+def _audit(model: EvaluatedModel) -> dict[str, Any]:
+    """Return the figures of each rule in a model's evaluate run, by the rule's id."""
     path = Path(model.directory) / SUMMARY
     summary: Any = read_json(path) if path.is_file() else {}
-    return {rule: str(own["checked_by"]) for rule, own in summary.get("rules", {}).items()}
+    rules: dict[str, Any] = summary.get("rules", {})
+    return rules
 
 
 def _known(row: Row, rule: str) -> bool:

@@ -23,7 +23,8 @@ from palate.evaluation.rule_votes import RuledCompletion, by_rule, read_rule_vot
 from palate.models.adapters import LoRA, four_bit_of
 from palate.models.likelihood import attach
 from palate.models.precision import DType, dtype_of
-from palate.models.scalar import ScalarModel, scalar_from
+from palate.models.reward_file import REWARD_FILE
+from palate.models.scalar import ScalarModel, load_scalar, scalar_from
 from palate.models.surprise import Surprise
 from palate.objectives.breach_loss import BreachScores, breach_loss
 from palate.objectives.reduce import Sums
@@ -44,7 +45,8 @@ class TrainRules:
     """Train a classifier that says whether a written rule is broken.
 
     Attributes:
-        model: the language model whose backbone the classifier starts from; usually the fine-tuned one.
+        model: the language model whose backbone the classifier starts from; usually the fine-tuned one. Or a classifier, from which
+            training goes on.
         rules: the file of rules.
         judgments: judgments of these rules: runs of collect_rules, or files that `palate exchange` reads.
         held_out: judgments for testing; without any, the stage sets `held_out_share` of the prompts aside.
@@ -142,6 +144,8 @@ class TrainRules:
 
     def _untrained(self, run: Run) -> ScalarModel:
         base = model_at(self.model)
+        if (Path(base) / REWARD_FILE).is_file():
+            return trainable(run, self._former(base), base, None, checkpoint_activations=self.checkpoint_activations)
         seed, four_bit = derive_seed(run.seed, "heads"), four_bit_of(self.adapters)
         fresh = scalar_from(base, (HEAD,), seed=seed, four_bit=four_bit, start=self.answers or "random")
         if self.score == "with_surprise":
@@ -154,6 +158,29 @@ class TrainRules:
             attach(fresh.module, Surprise(size.hidden_size, derive_seed(run.seed, "surprise")))
             fresh = ScalarModel(fresh.module, fresh.tokenizer, fresh.path)
         return trainable(run, fresh, base, self.adapters, checkpoint_activations=self.checkpoint_activations)
+
+    def _former(self, base: str) -> ScalarModel:
+        """Return the classifier in a directory, from which training goes on.
+
+        Raises:
+            ConfigError: a setting does not fit it, or the test could hold prompts that it has learned from.
+            ModelError: it is a reward model.
+        """
+        model = load_scalar(base)
+        RuleClassifier(LearnedReward(model), base)
+        score = "with_surprise" if isinstance(model.likelihood, Surprise) else "last_token"
+        if score != self.score:
+            raise ConfigError(f"score is {self.score}, and the classifier {base} was trained with score: {score}. Set score to that")
+        if self.answers is not None or self.adapters is not None:
+            raise ConfigError(
+                f"{base} is a classifier, so training goes on from its head, with all weights. Leave out answers and adapters"
+            )
+        if not self.held_out:
+            raise ConfigError(
+                f"{base} is a classifier, and a held_out_share could set prompts aside that it has learned from. Name judgments of other "
+                "prompts in held_out"
+            )
+        return model
 
     def _split(self, run: Run, file: RuleFile) -> tuple[list[RuledCompletion], list[RuledCompletion]]:
         """Return the judgments to train and to test on; no prompt is in both."""

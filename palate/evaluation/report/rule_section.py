@@ -8,6 +8,13 @@ from palate.evaluation.report.takeaways import verb
 
 
 def rules_takeaway(report: ReportData) -> str:
+    """Say which rules each model breaks more or less often than the reference, and of which rules a classifier may miss breaches."""
+    unsure = list(dict.fromkeys(row.rule for row in report.rules if row.limit))
+    limit = f" The classifier may miss breaches of {listed(unsure)}: its own test does not show that it finds them." if unsure else ""
+    return _moved(report) + limit if report.rules else ""
+
+
+def _moved(report: ReportData) -> str:
     """Say which rules each model breaks more or less often than the reference, as far as the intervals support it."""
     sentences = []
     for variant in report.variants:
@@ -20,4 +27,4 @@ def rules_takeaway(report: ReportData) -> str:
             sentences.append(f"{variant.name} {listed(moved)}")
     if sentences:
         return f"against {report.variant(report.reference).name}, {'; '.join(sentences)}."
-    return "no model breaks a rule measurably more or less often than another." if report.rules else ""
+    return "no model breaks a rule measurably more or less often than another."

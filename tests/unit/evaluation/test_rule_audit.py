@@ -12,7 +12,9 @@ import pytest
 
 from palate.agreement.estimates import wilson
 from palate.core import DataError
+from palate.data.files import write_json
 from palate.data.jsonl import write_rows
+from palate.evaluation.classifier_limits import UNTESTED, classifier_limits
 from palate.evaluation.evaluated_model import read_evaluated
 from palate.evaluation.report import ReportData, RuleBreachRow, Variant, render
 from palate.evaluation.report.rule_section import rules_takeaway
@@ -21,10 +23,13 @@ from palate.evaluation.rule_sections import rules_of
 from palate.models.scalar import scalar_from
 from palate.rewards.rule_check import RuleCheck
 from palate.rewards.rule_classifier import HEAD
+from palate.runs.record import RECORD
 from palate.stages.evaluate import Evaluate
 from palate.stages.report import Report, ReportedModel
+from palate.stages.train_rules import TrainRules
 from palate.testing import tiny_policy, word_tokenizer
-from tests.support.rule_files import HERE, RULES, rule_file
+from palate.training.optimizer import AdamW
+from tests.support.rule_files import HERE, RULES, answered, rule_file
 from tests.support.stages import dropped_of, ran, rows_of, summary_of
 
 BEFORE = [" make rice"] * 6 + [" make beans"] * 2
@@ -40,6 +45,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, texts in (("before", BEFORE), ("after", AFTER), ("long", [" rice" * 200, *BEFORE[1:]]), ("salty", [" salt", *BEFORE[1:]])):
         rows = [{"prompt": prompt, "completions": [{"text": text}]} for prompt, text in zip(prompts, texts, strict=True)]
         write_rows(folder / f"{name}.jsonl", rows)
+    tiny_policy("qwen3", word_tokenizer()).save(folder / "base")
     scalar_from(tiny_policy("qwen3", word_tokenizer()), (HEAD,), seed=0).save(folder / "classifier")
     return folder
 
@@ -73,6 +79,62 @@ def test_each_rule_has_its_share_and_who_says_so(audit: Audit, home: Path, tmp_p
     assert salt["probability"]["value"] == pytest.approx(sum(told) / 8)
     assert salt["broken"]["value"] == sum(p > 0.5 for p in told) / 8
     assert rice["unknown"] == salt["unknown"] == 0
+
+
+def test_an_audit_says_of_which_rules_the_test_does_not_show_that_the_classifier_finds_breaches(
+    audit: Audit, home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = str(rule_file(tmp_path))
+    answers = [
+        (f"the cook {k}", f" make {food}", rule, "r", rule == food)
+        for k in range(40)
+        for food in ("rice", "salt")
+        for rule in ("rice", "salt")
+    ]
+    judgments = answered(tmp_path / "judgments.jsonl", answers)
+    trained = ran(TrainRules(str(home / "base"), file, (str(judgments),), optimizer=AdamW(lr=1e-9)), tmp_path / "trained", "rules")
+    findings = dict(one.removeprefix("rule ").split(": ", 1) for one in summary_of(trained)["findings"])
+    assert set(findings) == {"rice", "salt"}
+    for name, model in (("before", trained), ("after", trained / "model")):
+        found = summary_of(audit(name, RuleCheck(file=file, model=str(model), programs=False)))["rules"]
+        assert {rule: own["limit"] for rule, own in found.items()} == findings
+        assert f"rule salt: {findings['salt']}" in capsys.readouterr().err
+    assert "the classifier" in findings["salt"]
+    by_program = summary_of(audit("salty", RuleCheck(file=file, model=str(trained))))["rules"]
+    assert (by_program["rice"]["limit"], by_program["salt"]["limit"]) == (None, findings["salt"])
+    (row,) = [
+        one
+        for one in rules_of([read_evaluated("salty", str(tmp_path / "salty"))] * 2, read_evaluated("salty", str(tmp_path / "salty")))
+        if one.limit
+    ]
+    assert (row.rule, row.limit) == ("salt", findings["salt"])
+
+
+def test_a_classifier_whose_test_nobody_knows_is_not_trusted(audit: Audit, home: Path, tmp_path: Path) -> None:
+    found = summary_of(audit("before", RuleCheck(file=str(rule_file(tmp_path)), model=str(home / "classifier"))))["rules"]
+    assert (found["rice"]["limit"], found["salt"]["limit"]) == (None, UNTESTED)
+
+
+def test_a_classifier_that_reached_the_area_has_no_limit_and_one_that_learned_another_rule_has(tmp_path: Path) -> None:
+    def area(low: float | None, value: float | None = 0.95) -> dict[str, object]:
+        return {"value": value, "se": 0.01, "low": low, "high": 0.99, "n": 30}
+
+    figures = {
+        "good": {"auc_program_held_out": area(0.91), "auc_held_out": area(0.5)},
+        "near": {"auc_program_held_out": None, "auc_held_out": area(0.89)},
+        "lone": {"auc_program_held_out": None, "auc_held_out": area(None)},
+        "never": {"auc_program_held_out": None, "auc_held_out": area(None, None)},
+        "blank": {"auc_program_held_out": None, "auc_held_out": None},
+    }
+    write_json(tmp_path / RECORD, {})
+    write_json(tmp_path / "summary.json", {"held_out": figures})
+    found = classifier_limits(str(tmp_path), [*figures, "other"])
+    assert "good" not in found
+    assert found["near"].startswith("on held-out wordings the classifier may be below 0.9 (area under the curve 0.950, 0.890 to 0.990)")
+    assert "one prompt alone" in found["lone"]
+    assert "the classifier is not tested" in found["never"]
+    assert "no held-out wording" in found["blank"]
+    assert found["other"] == UNTESTED
 
 
 def test_what_a_classifier_cannot_read_is_unknown_and_never_kept(audit: Audit, home: Path, tmp_path: Path) -> None:
@@ -136,3 +198,10 @@ def test_without_a_measurable_difference_the_page_says_so() -> None:
     assert rules_takeaway(report) == "no model breaks a rule measurably more or less often than another."
     assert 'id="rules"' in render(report)
     assert rules_takeaway(replace(report, rules=())) == ""
+
+
+def test_the_page_says_of_which_rules_a_classifier_may_miss_breaches() -> None:
+    row = RuleBreachRow("rice", "classifier x", {}, {}, "on held-out wordings the classifier may be below 0.9")
+    report = ReportData("Title", "", (Variant("sft", "SFT"),), "sft", rules=(row, RuleBreachRow("salt", "classifier x", {}, {})))
+    assert rules_takeaway(report).endswith("The classifier may miss breaches of rice: its own test does not show that it finds them.")
+    assert 'classifier x<small class="wrap">On held-out wordings the classifier may be below 0.9.</small>' in render(report)

@@ -22,7 +22,7 @@ from palate.evaluation.rater_votes import JUDGMENTS
 from palate.evaluation.rule_votes import read_rule_votes
 from palate.models.adapters import LoRA
 from palate.models.load import as_policy, built, load_policy, without_dropout
-from palate.models.scalar import load_scalar
+from palate.models.scalar import load_scalar, scalar_from
 from palate.models.surprise import Surprise
 from palate.raters.people import People
 from palate.raters.rule_raters import RuleRaters
@@ -126,6 +126,48 @@ def test_a_classifier_that_reads_surprise_learns_and_is_read_back(train: Train, 
         train("untied", score="with_surprise")
     with pytest.raises(ConfigError, match="with_surprise trains all weights; leave out adapters"):
         train("lora", score="with_surprise", adapters=LoRA(rank=2))
+
+
+def test_training_goes_on_from_a_classifier_and_is_tested_on_other_prompts(train: Train, home: Path, tmp_path: Path) -> None:
+    first = train(epochs=4)
+    more = answered(tmp_path / "more.jsonl", [(f"the cook {k}", " make salt", "rice", "ann", False) for k in range(6)])
+    tests = answered(
+        tmp_path / "tests.jsonl", [(f"so {k}", f" make {food}", "salt", "ann", food == "salt") for k in range(6) for food in FOODS]
+    )
+    unmoved = train("unmoved", model=str(first), judgments=(str(more),), held_out=(str(tests),), optimizer=AdamW(lr=1e-12), epochs=1)
+    before, after = (load_scalar(run / "model").state_dict() for run in (first, unmoved))
+    assert before.keys() == after.keys()
+    assert all(torch.allclose(before[name], after[name], atol=1e-6) for name in before), "it starts as what the first one learned"
+    moved = train("moved", model=str(first), judgments=(str(more),), held_out=(str(tests),), epochs=1)
+    assert not torch.allclose(load_scalar(moved / "model").module.get_submodule("score").weight, before["score.weight"], atol=1e-4)
+    for settings, message in (
+        ({"held_out": ()}, "prompts aside that it has learned from. Name judgments of other prompts in held_out"),
+        ({"answers": ("rice", "salt")}, "training goes on from its head, with all weights. Leave out answers and adapters"),
+        ({"adapters": LoRA(rank=2)}, "Leave out answers and adapters"),
+        ({"score": "with_surprise"}, "score is with_surprise, and the classifier .* was trained with score: last_token. Set score to that"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            train(message[:9], **{"model": str(first), "held_out": (str(tests),), **settings})
+    taste = scalar_from(str(home / "base"), ("helpful",), seed=0)
+    taste.save(tmp_path / "taste")
+    with pytest.raises(ModelError, match="it is a reward model and reads no rule"):
+        train("taste-run", model=str(tmp_path / "taste"), held_out=(str(tests),))
+
+
+def test_a_classifier_that_reads_surprise_goes_on_with_it(train: Train, home: Path, tmp_path: Path) -> None:
+    config = without_dropout(tiny_config("qwen3", word_tokenizer()))
+    config.tie_word_embeddings = True
+    as_policy(built(AutoModelForCausalLM.from_config, config, 0), word_tokenizer()).save(tmp_path / "tied")
+    first = train(model=str(tmp_path / "tied"), score="with_surprise", epochs=2)
+    tests = answered(tmp_path / "tests.jsonl", [(f"so {k}", " make rice", "rice", "ann", True) for k in range(4)])
+    run = train("further", model=str(first), score="with_surprise", held_out=(str(tests),), epochs=1)
+    before, after = (load_scalar(place / "model").likelihood for place in (first, run))
+    assert isinstance(before, Surprise)
+    assert isinstance(after, Surprise)
+    gaps = [float((a - b).detach().abs().max()) for a, b in zip(before.parameters(), after.parameters(), strict=True)]
+    assert all(0 < gap < 0.5 for gap in gaps), gaps
+    with pytest.raises(ConfigError, match=r"was trained with score: with_surprise. Set score to that"):
+        train("last", model=str(first), held_out=(str(tests),))
 
 
 def test_no_prompt_is_learned_and_tested(train: Train, home: Path, tmp_path: Path) -> None:
