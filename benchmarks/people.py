@@ -44,7 +44,7 @@ def pipeline(options: argparse.Namespace, start: SeedRun, database: Path) -> dic
     """Return a seed's own stages: two reward models on the judgments of two pools of raters, and one run of PPO."""
     stages = short_kitchen()
     at = {name: str(path.resolve()) for name, path in start.stages.items()}
-    people = {"raters": 12, "reliability": 0.8, "sharpness": 6, "length_bias": 0.25, "phrase_bias": 0.3}
+    people = {"raters": 12, "reliability": 0.8, "sharpness": 6, "length_bias": options.bias, "phrase_bias": options.bias}
     pool = {**stages["judged"]["from"]["pool"], **people}
     asked = {"from": {**stages["judged"]["from"], "pool": pool}, "raters_per_comparison": 1, "pairs_per_prompt": 2, "held_out": 0.2}
     noisy = {**stages["judged"], **asked, "samples": at["samples"]}
@@ -61,6 +61,7 @@ def pipeline(options: argparse.Namespace, start: SeedRun, database: Path) -> dic
         "samples_per_prompt": 1,
         "epochs_per_batch": 1,
         "minibatches": 4,
+        "optimizer": {**stages["unrestrained"]["optimizer"], "lr": options.rate},
         "reward_requirements": {"min_accuracy": 0.0},
         "held_out": {"reward": "$second", "people": {**inside, "poll_seconds": 0.2}},
     }
@@ -138,6 +139,8 @@ def main() -> int:
     parser.add_argument("--prompts", type=int, default=400, help="prompts whose completions are judged; a fifth tests")
     parser.add_argument("--episodes", type=int, default=96, help="completions of an iteration, each of another prompt")
     parser.add_argument("--pairs", type=int, default=600, help="judgments that train each reward model")
+    parser.add_argument("--bias", type=float, default=0.15, help="how much the judging raters like length and phrases")
+    parser.add_argument("--rate", type=float, default=4e-4, help="the policy's learning rate")
     parser.add_argument("--iterations", type=int, default=20)
     parser.add_argument("--every", type=int, default=2, help="iterations between two checks")
     parser.add_argument("--ask", type=int, default=32, help="pairs that each check sends")

@@ -32,7 +32,7 @@ class FittedCurve:
     def of(curve: MeasuredCurve, seed: int) -> FittedCurve:
         """Fit the curve's form. What cannot be fitted is a reason, not an error: another measure of the run may have a fit."""
         try:
-            fit = fit_form(curve.d, curve.values, curve.covariance, curve.form)
+            fit = fit_form(curve.d, curve.values, curve.covariance, curve.form, curve.start)
         except DataError as error:
             return FittedCurve(curve, None, None, str(error))
         return FittedCurve(curve, fit, peak_of(fit, derive_seed(seed, "peak", curve.run, curve.measure)))

@@ -25,7 +25,14 @@ def points(form: str, d: np.ndarray, error: float, seed: int = 0) -> tuple[np.nd
 
 
 @pytest.mark.parametrize(
-    "world", [World("rl", peak=1.5), World("rl", peak=2.6), World("rl", peak=6.0), World("best_of_n", peak=1.2, reach=2.1)]
+    "world",
+    [
+        World("rl", peak=1.5),
+        World("rl", peak=2.6),
+        World("rl", peak=6.0),
+        World("best_of_n", peak=1.2, reach=2.1),
+        World("rl", peak=1.5, points=11, error=0.05, start="known"),
+    ],
 )
 def test_intervals_cover_the_true_peak_of_noisy_runs(world: World) -> None:
     result = coverage(world, draws=200, seed=1)
@@ -45,6 +52,27 @@ def test_an_interval_is_fiellers() -> None:
     assert [math.log(peak.low / peak.d), math.log(peak.high / peak.d)] == pytest.approx(
         [student * math.log(end / peak.d) for end in ends], rel=0.03
     )
+
+
+def test_a_start_that_is_known_makes_the_peak_more_exact() -> None:
+    """Checks of people begin after the start, whose win rate over itself is 1/2."""
+    worlds = (World("rl", peak=1.5, points=11, error=0.05, start=start) for start in ("known", "found"))
+    known, found = (coverage(world, draws=100, seed=2).median_error for world in worlds)
+    assert known < found / 2
+
+
+def test_a_known_start_is_not_fitted() -> None:
+    values, covariance = points("rl", D, 0.01)
+    free, fixed = fit_form(D, values, covariance, "rl"), fit_form(D, values, covariance, "rl", start=0.5)
+    assert fixed.start == 0.5
+    assert fixed.freedom == free.freedom + 1
+    assert fixed.value([0.0]).tolist() == [0.5]
+    assert [fixed.alpha, fixed.beta] == pytest.approx(RL, abs=0.02)
+    assert fixed.errors[0][0] < free.errors[0][0] / 2
+    off = fit_form(D, values + 0.2, covariance, "rl", start=0.7)
+    assert [off.alpha, off.beta, off.scale] == pytest.approx([fixed.alpha, fixed.beta, fixed.scale])
+    short = fit_form(D[:3], values[:3], None, "rl", start=0.5)  # two coefficients need three points
+    assert short.n == 3
 
 
 def test_errors_that_points_share_count() -> None:
