@@ -16,13 +16,17 @@ from benchmarks.true_gold import TrueGold
 from palate.agreement.estimates import Estimate, Floats, t95
 from palate.agreement.judged_sample import gain_curve
 from palate.data.jsonl import read_rows
+from palate.evaluation.overoptimisation import Peak, fit_form, peak_of
 from palate.evaluation.peak_report import peak_report
 
-WIDTH = 3.0
-"""Width in iterations of the bell that smooths the true gold, and of the window that smooths a run's own measures."""
+WIDTH = 2.0
+"""Width in iterations of the bell that smooths the true gold."""
+WINDOW = 3
+"""Iterations in the running mean of a run's own measures."""
+LEVEL = 0.01
+"""A loss of gold that is as good as none: the top of the curve is level, so many KLs are equally good."""
 GRID = 0.25
 """Iterations between two points of the smooth curves."""
-DRAWS = 1000
 NEAR = 0.15
 """A rule is near the peak where its KL is within this share of the peak's."""
 ESTIMATE = ("value", "se", "low", "high", "n")
@@ -30,46 +34,34 @@ ESTIMATE = ("value", "se", "low", "high", "n")
 
 @dataclass(frozen=True)
 class Truth:
-    """The true gold of a run as a smooth curve over iterations.
+    """The true gold of a run: a smooth curve over iterations, and the peak of Gao's form over the KL.
 
     Attributes:
         at: (g,) iterations, evenly spaced.
         kl: (g,) smooth KL to the start, nats.
-        gold: (g,) smooth gold.
-        peak: the number of the point where the gold is highest.
-        low: lower end of the 95 % interval of the KL there, over other prompts.
-        high: its upper end.
-        is_inside: whether the interval of the peak's iteration ends before the last measured iteration.
+        gold: (g,) smooth gold, which follows no form.
+        peak: where the form that is fitted to what was measured is highest, with its interval over other prompts.
     """
 
     at: Floats
     kl: Floats
     gold: Floats
-    peak: int
-    low: float
-    high: float
-    is_inside: bool
+    peak: Peak
 
     @staticmethod
     def of(true: TrueGold, seed: int) -> Truth:
-        """Smooth what was measured; the interval draws the prompts anew."""
+        """Smooth and fit what was measured. All iterations share their prompts, so their errors are those between prompts."""
         x = true.iterations.astype(np.float64)
         at = np.arange(0, x[-1] + GRID / 2, GRID)
         weights = local_quadratic(at, x, WIDTH)
-        kl, gold = weights @ true.kl, weights @ true.gold  # (g, prompts)
-        rng = np.random.default_rng(seed)
-        drawn = rng.multinomial(gold.shape[1], np.full(gold.shape[1], 1 / gold.shape[1]), size=DRAWS).T / gold.shape[1]
-        highest = np.argmax(gold @ drawn, axis=0)
-        found = np.sort((kl @ drawn)[highest, np.arange(DRAWS)])
-        low, high = found[int(0.025 * DRAWS)], found[int(0.975 * DRAWS) - 1]
-        last = np.sort(at[highest])[int(0.975 * DRAWS) - 1]
-        mean = gold.mean(1)
-        return Truth(at, kl.mean(1), mean, int(np.argmax(mean)), float(low), float(high), bool(last <= x[-2]))
+        kl, gold = true.kl.mean(1), true.gold.mean(1)
+        fit = fit_form(np.sqrt(np.maximum(kl, 0)), gold, np.cov(true.gold) / true.gold.shape[1], "rl")
+        return Truth(at, weights @ kl, weights @ gold, peak_of(fit, seed))
 
     @property
     def peak_kl(self) -> float:
-        """The KL at the peak, nats."""
-        return float(self.kl[self.peak])
+        """The KL at the form's peak, or at the end of the run where that comes first, nats."""
+        return float(self.peak.stop**2)
 
     def stop(self, rule: str, iteration: float, kl: float | None = None, labels: int = 0) -> Stop:
         """Return a rule's stop at an iteration; `kl` is its own idea of the KL there, else the true one is taken."""
@@ -97,15 +89,28 @@ class Stop:
 
 @dataclass(frozen=True)
 class SeedStops:
-    """The stops of one seed beside the true peak."""
+    """The stops of one seed beside the true peak.
+
+    Attributes:
+        seed: the seed.
+        peak: the true peak.
+        low: lower end of the interval of its KL, nats.
+        high: upper end.
+        is_inside: whether the whole interval is inside the run.
+        start: gold of the start.
+        highest: the highest gold.
+        end: gold of the end.
+        stops: where each rule stops.
+    """
 
     seed: int
     peak: Stop
     low: float
     high: float
     is_inside: bool
-    fall: float
     start: float
+    highest: float
+    end: float
     stops: tuple[Stop, ...]
 
 
@@ -121,7 +126,7 @@ def local_quadratic(at: Floats, x: Floats, width: float) -> Floats:
 
 def running_mean(values: Floats) -> Floats:
     """Return the mean of each value with its neighbours."""
-    half = int(WIDTH) // 2
+    half = WINDOW // 2
     return np.array([values[max(k - half, 0) : k + half + 1].mean() for k in range(values.size)])
 
 
@@ -161,18 +166,19 @@ def stops_of(seed: int, run: Path, true: TrueGold, budgets: Sequence[float], pat
             budget = one.peak.stop**2
             labels = int(checks[-1]["metrics"]["people/answered/count"]) if one.curve.measure == "people" else 0
             stops.append(truth.stop(f"palate peak by {one.curve.measure}", truth.iteration_of(budget), budget, labels))
-    peak = truth.stop("true peak", float(truth.at[truth.peak]))
-    fall = float(truth.gold.max() - truth.gold[-1])
-    return SeedStops(seed, peak, truth.low, truth.high, truth.is_inside, fall, float(truth.gold[0]), tuple(stops))
+    peak = truth.stop("true peak", truth.iteration_of(truth.peak_kl), truth.peak_kl)
+    low, high = truth.peak.low**2, truth.peak.high**2
+    levels = (float(level) for level in (truth.gold[0], truth.gold.max(), truth.gold[-1]))
+    return SeedStops(seed, peak, low, high, truth.peak.outcome == "peak", *levels, tuple(stops))
 
 
 def seed_table(found: SeedStops) -> str:
     """Return a Markdown table of one seed: a row per rule."""
     peak = found.peak
-    inside = "inside the run" if found.is_inside else "perhaps at its end"
+    inside = "inside the run" if found.is_inside else "perhaps not inside the run"
     lines = [
-        f"Gold of the start {found.start:.3f}, at the peak {peak.gold:.3f}, at the end {peak.gold - found.fall:.3f}. The peak is {inside}: "
-        f"iteration {peak.iteration:g}, {peak.kl:.2f} nats [{found.low:.2f}, {found.high:.2f}].",
+        f"True gold of the start {found.start:.3f}, at most {found.highest:.3f}, at the end {found.end:.3f}. Its peak is {inside}: "
+        f"{peak.kl:.2f} nats [{found.low:.2f}, {found.high:.2f}], iteration {peak.iteration:g}, where {peak.lost:.3f} is lost.",
         "",
         "| rule | iteration | KL, nats | against the peak's | gold lost | labels |",
         "|---" * 6 + "|",
@@ -190,18 +196,24 @@ def summary_table(seeds: Sequence[SeedStops]) -> str:
     lines = [
         f"{len(seeds)} seeds; on {with_peak} the peak's interval is inside the run.",
         "",
-        f"| rule | within {NEAR:.0%} of the peak's KL | inside the peak's interval | KL over the peak's, median (lowest to highest) "
+        f"| rule | within {NEAR:.0%} of the peak's KL | loses at most {LEVEL:g} | KL over the peak's, median (lowest to highest) "
         "| gold lost, mean +- se | labels, mean |",
         "|---" * 6 + "|",
     ]
     for rule in (one.rule for one in seeds[0].stops):
         own = [(seed, stop) for seed in seeds for stop in seed.stops if stop.rule == rule]
         ratios = [stop.kl / seed.peak.kl for seed, stop in own]
-        near, inside = sum(abs(ratio - 1) <= NEAR for ratio in ratios), sum(seed.low <= stop.kl <= seed.high for seed, stop in own)
+        near, level = sum(abs(ratio - 1) <= NEAR for ratio in ratios), sum(stop.lost <= LEVEL for _, stop in own)
         lost, labels = np.array([stop.lost for _, stop in own]), statistics.mean(stop.labels for _, stop in own)
         error = lost.std(ddof=1) / math.sqrt(lost.size) if lost.size > 1 else math.nan
         spread = f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
-        cells = (f"{near} of {len(own)}", f"{inside}", spread, f"{lost.mean():.4f} +- {error:.4f}", f"{labels:.0f}" if labels else "")
+        cells = (
+            f"{near} of {len(own)}",
+            f"{level} of {len(own)}",
+            spread,
+            f"{lost.mean():.4f} +- {error:.4f}",
+            f"{labels:.0f}" if labels else "",
+        )
         lines.append(f"| {rule} | {' | '.join(cells)} |")
     return "\n".join(lines)
 

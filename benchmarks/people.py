@@ -23,7 +23,7 @@ import yaml
 
 from benchmarks.kept_weights import differences, seed_table, stops_of, summary_table, write_stops
 from benchmarks.kitchen import SeedRun
-from benchmarks.short_kitchen import short_kitchen
+from benchmarks.short_kitchen import TEXTS, short_kitchen
 from benchmarks.true_gold import TrueGold, copy_weights, gold_of
 from palate import cli
 from palate.ratings import Answer, Project, Ratings, open_ratings
@@ -33,11 +33,9 @@ PEOPLE = "people inside the loop, verdicts at once"
 
 
 def start_pipeline(options: argparse.Namespace) -> dict[str, Any]:
-    """Return the stages of a small kitchen that several seeds can share: the world, the start of the policies, and its samples."""
-    stages = short_kitchen(options.prompts)
-    size = {"texts": options.texts, "demonstrations": 1500, "prompts": 6000}
-    world, base = {**stages["world"], "kitchen": size}, {**stages["base"], "architecture": {"hidden_size": 96, "intermediate_size": 256}}
-    return {"name": "start", "seed": 0, "stages": {"world": world, "base": base, "sft": stages["sft"], "samples": stages["samples"]}}
+    """Return the stages that several seeds can share: the world, the start of the policies, and its samples."""
+    stages = short_kitchen(options.comparisons // 2, options.texts)
+    return {"name": "start", "seed": 0, "stages": {name: stages[name] for name in ("world", "base", "sft", "samples")}}
 
 
 def pipeline(options: argparse.Namespace, start: SeedRun, database: Path) -> dict[str, Any]:
@@ -46,10 +44,12 @@ def pipeline(options: argparse.Namespace, start: SeedRun, database: Path) -> dic
     at = {name: str(path.resolve()) for name, path in start.stages.items()}
     people = {"raters": 12, "reliability": 0.8, "sharpness": 6, "length_bias": options.bias, "phrase_bias": options.bias}
     pool = {**stages["judged"]["from"]["pool"], **people}
-    asked = {"from": {**stages["judged"]["from"], "pool": pool}, "raters_per_comparison": 1, "pairs_per_prompt": 2, "held_out": 0.2}
+    asked = {"raters_per_comparison": 1, "pairs_per_prompt": 2, "held_out": 0.2, "limit": options.comparisons}
+    asked["from"] = {**stages["judged"]["from"], "pool": pool}
     noisy = {**stages["judged"], **asked, "samples": at["samples"]}
     others = {**noisy, "from": {**noisy["from"], "pool": {**pool, "raters": 13}}}
-    reward = {**stages["reward"], "model": at["sft"], "limit": options.pairs, "reference_samples": at["samples"]}
+    scoring = {"reference_samples": at["samples"], "score": "with_likelihood", "epochs": 2}
+    reward = {**stages["reward"], "model": at["sft"], **scoring}
     judged = {"preferences": "$noisy/preferences.jsonl", "held_out": "$noisy/held_out.jsonl"}
     inside = {"url": str(database), "project": PROJECT, "every": options.every, "pairs": options.ask, "patience": 1000, "wait": True}
     online = {
@@ -60,7 +60,7 @@ def pipeline(options: argparse.Namespace, start: SeedRun, database: Path) -> dic
         "prompts_per_iteration": options.episodes,
         "samples_per_prompt": 1,
         "epochs_per_batch": 1,
-        "minibatches": 4,
+        "minibatches": 8,
         "optimizer": {**stages["unrestrained"]["optimizer"], "lr": options.rate},
         "reward_requirements": {"min_accuracy": 0.0},
         "held_out": {"reward": "$second", "people": {**inside, "poll_seconds": 0.2}},
@@ -86,6 +86,13 @@ def run_in(root: Path, file: str, seed: int, stages: Mapping[str, Any]) -> SeedR
     if status:
         raise SystemExit(status)
     return SeedRun.read(seed, root)
+
+
+def start_of(seed: int, options: argparse.Namespace) -> SeedRun:
+    """Return the world, the start and its samples: a seed's own ones, or those of the finished kitchens in turn."""
+    if options.starts:
+        return SeedRun.read(seed, options.starts[seed % len(options.starts)])
+    return run_in(options.runs / f"start{seed}", "start.yaml", seed, start_pipeline(options))
 
 
 def verdict(conversation: str, first: str, second: str, sharpness: float = 14.0) -> bool:
@@ -135,26 +142,22 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.people", description=__doc__)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--runs", type=Path, default=Path("runs/bench-people"))
-    parser.add_argument("--texts", type=int, default=8000, help="documents of the base corpus")
-    parser.add_argument("--prompts", type=int, default=400, help="prompts whose completions are judged; a fifth tests")
+    parser.add_argument("--starts", type=Path, nargs="+", help="folders of finished kitchens whose world and SFT the seeds share in turn")
+    parser.add_argument("--texts", type=int, default=TEXTS, help="documents of the base corpus")
+    parser.add_argument("--comparisons", type=int, default=400, help="judgments for each reward model, of which a fifth test it")
+    parser.add_argument("--bias", type=float, default=0.3, help="how much the judging raters like length and phrases")
+    parser.add_argument("--rate", type=float, default=8e-4, help="the policy's learning rate")
     parser.add_argument("--episodes", type=int, default=96, help="completions of an iteration, each of another prompt")
-    parser.add_argument("--pairs", type=int, default=600, help="judgments that train each reward model")
-    parser.add_argument("--bias", type=float, default=0.15, help="how much the judging raters like length and phrases")
-    parser.add_argument("--rate", type=float, default=4e-4, help="the policy's learning rate")
-    parser.add_argument("--iterations", type=int, default=20)
-    parser.add_argument("--every", type=int, default=2, help="iterations between two checks")
+    parser.add_argument("--iterations", type=int, default=14)
+    parser.add_argument("--every", type=int, default=1, help="iterations between two checks")
     parser.add_argument("--ask", type=int, default=32, help="pairs that each check sends")
     parser.add_argument("--patience", type=int, default=2)
     parser.add_argument("--budgets", type=float, nargs="+", default=[2.0, 4.0, 8.0], help="KL budgets to compare with, nats")
-    parser.add_argument("--truth", type=int, default=300, help="held-out prompts that measure the true gold")
-    parser.add_argument(
-        "--share", type=int, default=1, help="seeds that share one world and one start; each has raters and a run of its own"
-    )
+    parser.add_argument("--truth", type=int, default=200, help="held-out prompts that measure the true gold")
     options = parser.parse_args()
     found = []
     for seed in options.seeds:
-        shared = seed // options.share
-        start = run_in(options.runs / f"start{shared}", "start.yaml", shared, start_pipeline(options))
+        start = start_of(seed, options)
         root = options.runs / f"seed{seed}"
         root.mkdir(parents=True, exist_ok=True)
         database = (root / DATABASE).resolve()

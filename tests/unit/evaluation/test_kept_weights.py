@@ -9,7 +9,14 @@ import numpy as np
 import pytest
 
 from benchmarks.kept_weights import SeedStops, Stop, Truth, differences, local_quadratic, people_stop, summary_table
-from benchmarks.true_gold import TrueGold, copy_weights
+from benchmarks.peak_halves import halves, table
+from benchmarks.true_gold import WEIGHTS, TrueGold, copy_weights
+from palate.data.jsonl import write_rows
+from palate.evaluation.measured_curves import MeasuredCurve
+from palate.kitchen import Kitchen
+from palate.models.load import Architecture, load_tokenizer, new_policy
+from palate.training.learner import Learner
+from palate.training.optimizer import AdamW
 
 ITERATIONS = np.arange(0, 25, 2)
 
@@ -31,11 +38,11 @@ def test_a_local_quadratic_gives_back_a_quadratic() -> None:
 @pytest.mark.parametrize(("peak", "is_inside"), [(9.0, True), (60.0, False)])
 def test_the_true_peak_has_an_interval(peak: float, is_inside: bool) -> None:
     truth = Truth.of(true_gold(peak), seed=0)
-    assert truth.is_inside == is_inside
-    assert truth.low <= truth.peak_kl <= truth.high
+    assert (truth.peak.outcome == "peak") == is_inside
     if is_inside:
-        assert truth.peak_kl == pytest.approx(0.5 * peak, rel=0.3)
-        assert truth.low <= 0.5 * peak <= truth.high
+        assert truth.peak_kl == pytest.approx(0.5 * peak, rel=0.25)
+        assert truth.peak.low**2 <= 0.5 * peak <= truth.peak.high**2
+        assert truth.iteration_of(truth.peak_kl) == pytest.approx(peak, abs=2)
 
 
 def test_a_stop_loses_what_the_peak_has_more() -> None:
@@ -70,7 +77,7 @@ def test_people_stop_as_the_run_would() -> None:
 
 def seed_stops(seed: int, peak: float, stops: dict[str, tuple[float, float, int]]) -> SeedStops:
     own = tuple(Stop(rule, 1.0, kl, 0.6, lost, labels) for rule, (kl, lost, labels) in stops.items())
-    return SeedStops(seed, Stop("true peak", 8.0, peak, 0.7, 0.0), 0.9 * peak, 1.1 * peak, seed > 0, 0.1, 0.55, own)
+    return SeedStops(seed, Stop("true peak", 8.0, peak, 0.7, 0.0), 0.9 * peak, 1.1 * peak, seed > 0, 0.55, 0.7, 0.6, own)
 
 
 def test_tables_count_what_is_near_the_peak() -> None:
@@ -80,8 +87,8 @@ def test_tables_count_what_is_near_the_peak() -> None:
     ]
     summary = summary_table(seeds).splitlines()
     assert summary[0] == "2 seeds; on 1 the peak's interval is inside the run."
-    assert summary[4] == "| people | 1 of 2 | 1 | 0.88 (0.67 to 1.10) | 0.0200 +- 0.0100 | 150 |"
-    assert summary[5] == "| reward | 1 of 2 | 1 | 1.52 (1.05 to 2.00) | 0.0350 +- 0.0150 |  |"
+    assert summary[4] == "| people | 1 of 2 | 1 of 2 | 0.88 (0.67 to 1.10) | 0.0200 +- 0.0100 | 150 |"
+    assert summary[5] == "| reward | 1 of 2 | 0 of 2 | 1.52 (1.05 to 2.00) | 0.0350 +- 0.0150 |  |"
     assert differences(seeds, "people").splitlines()[2].startswith("| reward | -0.0150 [")
     assert differences(seeds, "people").endswith("| 1 of 2, 0 equal |")
 
@@ -96,3 +103,39 @@ def test_weights_are_copied_once_and_only_whole_ones(tmp_path: Path) -> None:
     copy_weights(tmp_path)
     kept = tmp_path / "weights" / "ppo-abc"
     assert [(file.name, file.read_text()) for file in kept.iterdir()] == [("2.safetensors", "2")]
+
+
+def test_the_true_gold_is_that_of_the_copied_weights(tmp_path: Path) -> None:
+    """A copy of the start answers as the start does, word for word; other weights have a KL above zero."""
+    world = tmp_path / "world"
+    Kitchen(texts=30, demonstrations=5, prompts=5, held_out=6, evals=2).write(world, 0, write_rows)
+    tokenizer = load_tokenizer(world / "tokenizer")
+    size = Architecture(hidden_size=16, layers=1, heads=2, kv_heads=1, intermediate_size=16)
+    start, other = (new_policy(tokenizer, size, seed) for seed in (1, 2))
+    start.save(tmp_path / "start")
+    for iteration, policy in ((3, start), (12, other)):
+        Learner({"policy": policy.module}, AdamW(), 1).save(tmp_path / "ppo-abc" / "state" / "people" / str(iteration), {})
+    copy_weights(tmp_path)
+    run = tmp_path / "ppo-abc"
+    true = TrueGold.of(tmp_path, run, tmp_path / "start", world / "held_out.jsonl", 5, seed=0)
+    assert true.iterations.tolist() == [0, 3, 12]
+    assert true.kl.shape == true.gold.shape == (3, 5)
+    assert np.abs(true.kl[:2]).max() < 1e-3
+    assert true.gold[0].tolist() == true.gold[1].tolist()
+    assert true.kl[2].mean() > 1
+    (tmp_path / WEIGHTS / run.name / "12.safetensors").unlink()
+    again = TrueGold.of(tmp_path, run, tmp_path / "start", world / "held_out.jsonl", 5, seed=0)
+    assert again.gold.tolist() == true.gold.tolist()  # it is measured once
+
+
+def test_halves_of_a_run_agree_where_it_has_a_form() -> None:
+    d = 3 * np.sqrt(np.arange(28) / 27)
+    gain = 0.2 * d / 1.5 * (1 - np.log(np.where(d > 0, d, 1) / 1.5))
+    values = 0.5 + gain + 0.015 * np.random.default_rng(1).normal(size=28)
+    curve = MeasuredCurve("run", "gold", "rl", "iteration", ("",) * 28, d**2, values, np.eye(28) * 0.015**2, None)
+    even, odd = halves(curve)
+    assert (even[0][0], odd[0][0], len(even[0]), len(odd[0])) == (0, 0, 14, 15)
+    assert set(even[0]) & set(odd[0]) == {0}
+    lines = table([curve, curve]).splitlines()
+    assert lines[2].startswith("| run | 9.0 | 2.")
+    assert lines[4].startswith("| halves within 15% | | 2 of 2 |")
