@@ -138,6 +138,7 @@ def test_people_inside_the_loop_advise_before_a_held_out_score(capsys: pytest.Ca
     assert advice["sqrt_kl"] == pytest.approx(1.2, rel=0.05)
     (curve,) = (one for one in found["curves"] if one["measure"] == "people")
     assert [point["iteration"] for point in curve["points"]] == [str(number) for number in range(2, 40, 2)]
+    assert (curve["fit"]["start"], curve["fit"]["freedom"]) == (0.5, 19 - 2)  # a half is known, so it is not fitted
     assert [point["se"] for point in curve["points"]] == pytest.approx([0.02] * 19)
 
 
