@@ -1,4 +1,4 @@
-"""Which weights of an over-optimised run each rule would have kept, beside the true peak of gold, and tables of both."""
+"""Which weights of an over-optimised run each rule would have kept, beside the true peak of gold, as tables."""
 
 from __future__ import annotations
 
@@ -168,8 +168,8 @@ def stops_of(seed: int, run: Path, true: TrueGold, budgets: Sequence[float], pat
             stops.append(truth.stop(f"palate peak by {one.curve.measure}", truth.iteration_of(budget), budget, labels))
     peak = truth.stop("true peak", truth.iteration_of(truth.peak_kl), truth.peak_kl)
     low, high = truth.peak.low**2, truth.peak.high**2
-    levels = (float(level) for level in (truth.gold[0], truth.gold.max(), truth.gold[-1]))
-    return SeedStops(seed, peak, low, high, truth.peak.outcome == "peak", *levels, tuple(stops))
+    start, highest, end = float(truth.gold[0]), float(truth.gold.max()), float(truth.gold[-1])
+    return SeedStops(seed, peak, low, high, truth.peak.outcome == "peak", start, highest, end, tuple(stops))
 
 
 def seed_table(found: SeedStops) -> str:

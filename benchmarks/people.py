@@ -1,8 +1,9 @@
-"""Where people inside the loop stop a run, beside other rules, in the kitchen: `python -m benchmarks.people --seeds 0`.
+"""Where rules stop an over-optimised run, beside the true peak of gold, in the kitchen: `python -m benchmarks.people --seeds 0`.
 
-A reward model on few judgments of biased raters is over-optimised by PPO without a price of KL. Simulated people without those biases
-judge pairs of the policy's and the start's answers in a rating server's database while it trains. The run itself is not stopped: it shows
-the gold at every iteration, and the table says which iteration each rule would have kept.
+PPO without a price of KL over-optimises a reward model of biased raters. Simulated people without those biases judge pairs of the policy's
+and the start's answers in a rating server's database while it trains. The run itself is not stopped. Its weights at each check are measured
+on held-out prompts afterwards, and the tables say which of them each rule would have kept. With `--starts` the seeds share finished kitchens,
+so that only what follows the reward model is trained.
 """
 
 from __future__ import annotations
@@ -32,50 +33,39 @@ PROJECT, DATABASE = "taste", "people.db"
 PEOPLE = "people inside the loop, verdicts at once"
 
 
+STARTS = ("world", "base", "sft", "samples", "judged", "reward")
+
+
 def start_pipeline(options: argparse.Namespace) -> dict[str, Any]:
-    """Return the stages that several seeds can share: the world, the start of the policies, and its samples."""
-    stages = short_kitchen(options.comparisons // 2, options.texts)
-    return {"name": "start", "seed": 0, "stages": {name: stages[name] for name in ("world", "base", "sft", "samples")}}
+    """Return the stages that several seeds can share: the world, the start of the policies, and the reward model that they will exploit."""
+    stages = short_kitchen(texts=options.texts)
+    return {"name": "start", "seed": 0, "stages": {name: stages[name] for name in STARTS}}
 
 
 def pipeline(options: argparse.Namespace, start: SeedRun, database: Path) -> dict[str, Any]:
-    """Return a seed's own stages: two reward models on the judgments of two pools of raters, and one run of PPO."""
+    """Return a seed's own stages: a held-out reward model on a few judgments of other raters, and one run of PPO."""
     stages = short_kitchen()
-    at = {name: str(path.resolve()) for name, path in start.stages.items()}
-    people = {"raters": 12, "reliability": 0.8, "sharpness": 6, "length_bias": options.bias, "phrase_bias": options.bias}
-    pool = {**stages["judged"]["from"]["pool"], **people}
+    at = {name: str(start.stages[name].resolve()) for name in STARTS}
+    pool = {**stages["judged"]["from"]["pool"], "raters": 13, "reliability": 0.8, "sharpness": 6}
     asked = {"raters_per_comparison": 1, "pairs_per_prompt": 2, "held_out": 0.2, "limit": options.comparisons}
-    asked["from"] = {**stages["judged"]["from"], "pool": pool}
-    noisy = {**stages["judged"], **asked, "samples": at["samples"]}
-    others = {**noisy, "from": {**noisy["from"], "pool": {**pool, "raters": 13}}}
-    scoring = {"reference_samples": at["samples"], "score": "with_likelihood", "epochs": 2}
-    reward = {**stages["reward"], "model": at["sft"], **scoring}
-    judged = {"preferences": "$noisy/preferences.jsonl", "held_out": "$noisy/held_out.jsonl"}
+    others = {**stages["judged"], **asked, "samples": at["samples"], "from": {**stages["judged"]["from"], "pool": pool}}
+    judged = {"preferences": "$others/preferences.jsonl", "held_out": "$others/held_out.jsonl", "reference_samples": at["samples"]}
+    second = {**stages["reward"], **judged, "model": at["sft"], "score": "with_likelihood", "epochs": 2}
     inside = {"url": str(database), "project": PROJECT, "every": options.every, "pairs": options.ask, "patience": 1000, "wait": True}
     online = {
         **stages["unrestrained"],
         "model": at["sft"],
+        "reward": at["reward"],
         "prompts": f"{at['world']}/prompts.jsonl",
         "iterations": options.iterations,
         "prompts_per_iteration": options.episodes,
         "samples_per_prompt": 1,
         "epochs_per_batch": 1,
         "minibatches": 8,
-        "optimizer": {**stages["unrestrained"]["optimizer"], "lr": options.rate},
         "reward_requirements": {"min_accuracy": 0.0},
         "held_out": {"reward": "$second", "people": {**inside, "poll_seconds": 0.2}},
     }
-    return {
-        "name": "people",
-        "seed": 0,
-        "stages": {
-            "noisy": noisy,
-            "others": others,
-            "reward": {**reward, **judged},
-            "second": {**reward, "preferences": "$others/preferences.jsonl", "held_out": "$others/held_out.jsonl"},
-            "ppo": online,
-        },
-    }
+    return {"name": "people", "seed": 0, "stages": {"others": others, "second": second, "ppo": online}}
 
 
 def run_in(root: Path, file: str, seed: int, stages: Mapping[str, Any]) -> SeedRun:
@@ -144,16 +134,14 @@ def main() -> int:
     parser.add_argument("--runs", type=Path, default=Path("runs/bench-people"))
     parser.add_argument("--starts", type=Path, nargs="+", help="folders of finished kitchens whose world and SFT the seeds share in turn")
     parser.add_argument("--texts", type=int, default=TEXTS, help="documents of the base corpus")
-    parser.add_argument("--comparisons", type=int, default=400, help="judgments for each reward model, of which a fifth test it")
-    parser.add_argument("--bias", type=float, default=0.3, help="how much the judging raters like length and phrases")
-    parser.add_argument("--rate", type=float, default=8e-4, help="the policy's learning rate")
+    parser.add_argument("--comparisons", type=int, default=400, help="judgments for the held-out model, of which a fifth test it")
     parser.add_argument("--episodes", type=int, default=96, help="completions of an iteration, each of another prompt")
     parser.add_argument("--iterations", type=int, default=14)
     parser.add_argument("--every", type=int, default=1, help="iterations between two checks")
     parser.add_argument("--ask", type=int, default=32, help="pairs that each check sends")
     parser.add_argument("--patience", type=int, default=2)
     parser.add_argument("--budgets", type=float, nargs="+", default=[2.0, 4.0, 8.0], help="KL budgets to compare with, nats")
-    parser.add_argument("--truth", type=int, default=200, help="held-out prompts that measure the true gold")
+    parser.add_argument("--truth", type=int, default=150, help="held-out prompts that measure the true gold")
     options = parser.parse_args()
     found = []
     for seed in options.seeds:
