@@ -16,7 +16,7 @@ from benchmarks.true_gold import TrueGold
 from palate.agreement.estimates import Estimate, Floats, t95
 from palate.agreement.judged_sample import gain_curve
 from palate.data.jsonl import read_rows
-from palate.evaluation.overoptimisation import Peak, fit_form, peak_of
+from palate.evaluation.overoptimisation import Peak, fit_form, local_quadratic, peak_of
 from palate.evaluation.peak_report import peak_report
 
 WIDTH = 2.0
@@ -53,7 +53,7 @@ class Truth:
         """Smooth and fit what was measured. All iterations share their prompts, so their errors are those between prompts."""
         x = true.iterations.astype(np.float64)
         at = np.arange(0, x[-1] + GRID / 2, GRID)
-        weights = local_quadratic(at, x, WIDTH)
+        weights = local_quadratic(at, WIDTH, np.ones_like(x), x)
         kl, gold = true.kl.mean(1), true.gold.mean(1)
         fit = fit_form(np.sqrt(np.maximum(kl, 0)), gold, np.cov(true.gold) / true.gold.shape[1], "rl")
         return Truth(at, weights @ kl, weights @ gold, peak_of(fit, seed))
@@ -112,16 +112,6 @@ class SeedStops:
     highest: float
     end: float
     stops: tuple[Stop, ...]
-
-
-def local_quadratic(at: Floats, x: Floats, width: float) -> Floats:
-    """Return the weights (m, k) that give, at each of `at`, the local quadratic fit to values at `x` under a bell of this width."""
-    rows = []
-    for place in at:
-        bell = np.exp(-0.5 * ((x - place) / width) ** 2)
-        design = np.stack([np.ones_like(x), x - place, (x - place) ** 2], 1)
-        rows.append(np.linalg.solve(design.T @ (bell[:, None] * design), design.T * bell)[0])
-    return np.array(rows)
 
 
 def running_mean(values: Floats) -> Floats:

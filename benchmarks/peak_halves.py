@@ -15,13 +15,13 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.kept_weights import NEAR, local_quadratic
+from benchmarks.kept_weights import NEAR
 from palate.agreement.estimates import Floats
 from palate.evaluation.measured_curves import MeasuredCurve, online_curves
-from palate.evaluation.overoptimisation import fit_form, peak_of
+from palate.evaluation.overoptimisation import fit_form, local_quadratic, peak_of, smooth_peak
 
 WIDTH = 0.2
-"""Width of the bell of the smooth curve, as a share of the largest sqrt(KL)."""
+"""Width of the bell of the curve that measures a stop, as a share of the largest sqrt(KL)."""
 
 Half = tuple[Floats, Floats, Floats]
 """sqrt(KL), values and their variances of some iterations."""
@@ -34,9 +34,9 @@ def fitted(half: Half) -> float:
 
 
 def smooth(half: Half) -> float:
-    """Return the sqrt(KL) at which a smooth curve is highest."""
-    grid = np.linspace(0, half[0].max(), 400)
-    return float(grid[int(np.argmax(local_quadratic(grid, half[0], WIDTH * half[0].max()) @ half[1]))])
+    """Return the sqrt(KL) at which a smooth curve over the iterations is highest."""
+    d, values, variances = half
+    return smooth_peak(d, values, np.diag(variances), seed=0).stop
 
 
 def highest(half: Half) -> float:
@@ -59,7 +59,7 @@ def halves(curve: MeasuredCurve) -> tuple[Half, Half]:
 def worth(stop: float, half: Half) -> float:
     """Return what a stop is worth by a smooth curve through the iterations of a half."""
     d, values, _ = half
-    return float((local_quadratic(np.array([stop]), d, WIDTH * d.max()) @ values)[0])
+    return float((local_quadratic(np.array([stop]), WIDTH * d.max(), np.ones_like(d), d) @ values)[0])
 
 
 def table(curves: Sequence[MeasuredCurve]) -> str:

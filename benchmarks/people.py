@@ -2,8 +2,8 @@
 
 PPO without a price of KL over-optimises a reward model of biased raters. Simulated people without those biases judge pairs of the policy's
 and the start's answers in a rating server's database while it trains. The run itself is not stopped. Its weights at each check are measured
-on held-out prompts afterwards, and the tables say which of them each rule would have kept. With `--starts` the seeds share finished kitchens,
-so that only what follows the reward model is trained.
+on held-out prompts afterwards, and the tables say which of them each rule would have kept. With `--starts` the seeds share finished
+kitchens, so that only what follows the reward model is trained.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ PEOPLE = "people inside the loop, verdicts at once"
 
 
 STARTS = ("world", "base", "sft", "samples", "judged", "reward")
+"""The stages of a kitchen that come before a seed's own."""
 
 
 def start_pipeline(options: argparse.Namespace) -> dict[str, Any]:
@@ -45,7 +46,7 @@ def start_pipeline(options: argparse.Namespace) -> dict[str, Any]:
 def pipeline(options: argparse.Namespace, start: SeedRun, database: Path) -> dict[str, Any]:
     """Return a seed's own stages: a held-out reward model on a few judgments of other raters, and one run of PPO."""
     stages = short_kitchen()
-    at = {name: str(start.stages[name].resolve()) for name in STARTS}
+    at = {name: str(path.resolve()) for name, path in start.stages.items()}
     pool = {**stages["judged"]["from"]["pool"], "raters": 13, "reliability": 0.8, "sharpness": 6}
     asked = {"raters_per_comparison": 1, "pairs_per_prompt": 2, "held_out": 0.2, "limit": options.comparisons}
     others = {**stages["judged"], **asked, "samples": at["samples"], "from": {**stages["judged"]["from"], "pool": pool}}

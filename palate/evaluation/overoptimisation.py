@@ -26,6 +26,8 @@ Outcome = Literal["peak", "still_rising", "undecided"]
 
 DRAWS = 4000
 LEVEL = 0.95
+NARROWEST = 1.5
+"""The least width of a smooth curve's bell, in points."""
 MISFIT = 0.01
 """A fit describes its points unless residuals as large as these have a smaller chance than this."""
 
@@ -189,6 +191,55 @@ def peak_of(fit: Fit, seed: int, draws: int = DRAWS) -> Peak:
     low, high = (float(end) for end in np.quantile(peaks, [tail, 1 - tail], method="nearest"))
     outcome: Outcome = "peak" if high < fit.reach else "still_rising" if low >= fit.reach else "undecided"
     return Peak(outcome, fit.peak, low, high, float(fit.gain(min(fit.peak, fit.reach))), fit.reach)
+
+
+def smooth_peak(d: ArrayLike, values: ArrayLike, covariance: ArrayLike | None, seed: int, start: float | None = None) -> Peak:
+    """Return where a smooth curve through the points is highest, with a 95 % interval, for points that no form describes.
+
+    The curve is a local quadratic over the points' places in their order, under a bell of a tenth of their number, and so is the KL. A form
+    has to bend to points far beyond the peak, and this curve does not see them. A curve that is highest at its last point has its peak at
+    infinity. The interval draws the values anew `DRAWS` times, with errors at least as large as the residuals.
+
+    Args:
+        d: square roots of the KL in nats (n,), in the order of the points.
+        values: the measure at each point (n,).
+        covariance: of the values (n, n); None takes the errors from the residuals.
+        seed: seed of the interval.
+        start: the initial policy's value where it is known exactly; None takes that of the first point.
+    """
+    x, y = np.asarray(d, dtype=np.float64), np.asarray(values, dtype=np.float64)
+    variances = np.eye(x.size) if covariance is None else np.asarray(covariance, dtype=np.float64)
+    smoother = local_quadratic(np.arange(x.size), max(NARROWEST, x.size / 10), 1 / np.diag(variances))
+    residuals = y - smoother @ y
+    freedom = x.size - 2 * np.trace(smoother) + float((smoother**2).sum())
+    scale = float((residuals**2 / np.diag(variances)).sum()) / max(freedom, 1.0)
+    widened = variances * (scale if covariance is None else max(1.0, scale))
+    noise = np.random.default_rng(seed).multivariate_normal(np.zeros(x.size), widened, size=DRAWS, method="eigh")
+    places = np.sqrt(np.maximum(smoother @ x**2, 0.0)).clip(max=x.max())
+    places[-1] = math.inf
+    curve = smoother @ y
+    tail = (1 - LEVEL) / 2
+    drawn = places[np.argmax((noise + y) @ smoother.T, axis=1)]
+    low, high = (float(end) for end in np.quantile(drawn, [tail, 1 - tail], method="nearest"))
+    outcome: Outcome = "peak" if math.isfinite(high) else "still_rising" if math.isinf(low) else "undecided"
+    best = int(np.argmax(curve))
+    gain = float(curve[best] - (curve[0] if start is None else start))
+    return Peak(outcome, float(places[best]), low, high, gain, float(x.max()))
+
+
+def local_quadratic(at: Floats, width: float, weights: Floats, x: Floats | None = None) -> Floats:
+    """Return the matrix (m, n) that gives, at each of `at` (m,), the local quadratic fit to values at `x` (n,), which are `at` by default.
+
+    Each fit weights the points by `weights` (n,) and by a bell of this width around its own place.
+    """
+    points = at if x is None else x
+    rows = []
+    for place in at:
+        apart = points - place
+        bell = weights * np.exp(-0.5 * (apart / width) ** 2)
+        design = np.stack([np.ones_like(apart), apart, apart**2], 1)
+        rows.append((np.linalg.pinv(design.T @ (bell[:, None] * design)) @ (design.T * bell))[0])
+    return np.array(rows)
 
 
 def peak_sentence(name: str, peak: Peak) -> str:

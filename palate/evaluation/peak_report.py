@@ -13,7 +13,7 @@ import numpy as np
 from palate.agreement.estimates import json_values
 from palate.core import ConfigError, DataError, derive_seed
 from palate.evaluation.measured_curves import Measure, MeasuredCurve, read_curves
-from palate.evaluation.overoptimisation import Fit, Peak, difference_of_peaks, fit_form, peak_of, peak_sentence
+from palate.evaluation.overoptimisation import Fit, Peak, difference_of_peaks, fit_form, peak_of, peak_sentence, smooth_peak
 
 UNTRAINED: tuple[Measure, ...] = ("gold", "people", "held_out")
 """Measures that no policy is trained on, the best one first."""
@@ -21,7 +21,10 @@ UNTRAINED: tuple[Measure, ...] = ("gold", "people", "held_out")
 
 @dataclass(frozen=True)
 class FittedCurve:
-    """A curve with its fit and its peak, or the reason why there are none."""
+    """A curve with its fit and its peak, or the reason why there are none.
+
+    The peak is that of the fit where the form describes the points, and else that of a smooth curve through them.
+    """
 
     curve: MeasuredCurve
     fit: Fit | None
@@ -35,7 +38,10 @@ class FittedCurve:
             fit = fit_form(curve.d, curve.values, curve.covariance, curve.form, curve.start)
         except DataError as error:
             return FittedCurve(curve, None, None, str(error))
-        return FittedCurve(curve, fit, peak_of(fit, derive_seed(seed, "peak", curve.run, curve.measure)))
+        own_seed = derive_seed(seed, "peak", curve.run, curve.measure)
+        if fit.describes:
+            return FittedCurve(curve, fit, peak_of(fit, own_seed))
+        return FittedCurve(curve, fit, smooth_peak(curve.d, curve.values, curve.covariance, own_seed, curve.start))
 
     @property
     def errors(self) -> str:
@@ -52,7 +58,7 @@ class FittedCurve:
         if self.fit is None or self.fit.describes:
             return ""
         size = f"residuals are {math.sqrt(self.fit.scale):.1f} times their errors (chance {self.fit.chance:.2g})"
-        remedy = "Read the points themselves: the interval is widened, and may still be in the wrong place."
+        remedy = "The peak is that of a smooth curve through the points instead."
         return f"{self.name}: the form does not describe the points: {size}. {remedy}"
 
     @property
