@@ -16,7 +16,7 @@ from benchmarks.true_gold import TrueGold
 from palate.agreement.estimates import Estimate, Floats, t95
 from palate.agreement.judged_sample import gain_curve
 from palate.data.jsonl import read_rows
-from palate.evaluation.overoptimisation import Peak, fit_form, local_quadratic, peak_of
+from palate.evaluation.overoptimisation import Peak, local_quadratic, smooth_peak
 from palate.evaluation.peak_report import peak_report
 
 WIDTH = 2.0
@@ -34,13 +34,13 @@ ESTIMATE = ("value", "se", "low", "high", "n")
 
 @dataclass(frozen=True)
 class Truth:
-    """The true gold of a run: a smooth curve over iterations, and the peak of Gao's form over the KL.
+    """The true gold of a run: smooth curves over iterations, which follow no form, and where the gold is highest.
 
     Attributes:
         at: (g,) iterations, evenly spaced.
         kl: (g,) smooth KL to the start, nats.
-        gold: (g,) smooth gold, which follows no form.
-        peak: where the form that is fitted to what was measured is highest, with its interval over other prompts.
+        gold: (g,) smooth gold.
+        peak: where it is highest, with an interval over other prompts.
     """
 
     at: Floats
@@ -50,17 +50,17 @@ class Truth:
 
     @staticmethod
     def of(true: TrueGold, seed: int) -> Truth:
-        """Smooth and fit what was measured. All iterations share their prompts, so their errors are those between prompts."""
+        """Smooth what was measured. All iterations share their prompts, so their errors are those between prompts."""
         x = true.iterations.astype(np.float64)
         at = np.arange(0, x[-1] + GRID / 2, GRID)
         weights = local_quadratic(at, WIDTH, np.ones_like(x), x)
         kl, gold = true.kl.mean(1), true.gold.mean(1)
-        fit = fit_form(np.sqrt(np.maximum(kl, 0)), gold, np.cov(true.gold) / true.gold.shape[1], "rl")
-        return Truth(at, weights @ kl, weights @ gold, peak_of(fit, seed))
+        peak = smooth_peak(np.sqrt(np.maximum(kl, 0)), gold, np.cov(true.gold) / true.gold.shape[1], seed)
+        return Truth(at, weights @ kl, weights @ gold, peak)
 
     @property
     def peak_kl(self) -> float:
-        """The KL at the form's peak, or at the end of the run where that comes first, nats."""
+        """The KL at the peak, or at the end of the run where that comes first, nats."""
         return float(self.peak.stop**2)
 
     def stop(self, rule: str, iteration: float, kl: float | None = None, labels: int = 0) -> Stop:

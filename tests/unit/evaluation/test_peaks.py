@@ -69,6 +69,8 @@ def test_a_known_start_is_not_fitted() -> None:
     assert fixed.value([0.0]).tolist() == [0.5]
     assert [fixed.alpha, fixed.beta] == pytest.approx(RL, abs=0.02)
     assert fixed.errors[0][0] < free.errors[0][0] / 2
+    residuals = values - fixed.value(D)
+    assert fixed.scale == pytest.approx(float((residuals**2).sum()) / 0.01**2 / fixed.freedom)
     off = fit_form(D, values + 0.2, covariance, "rl", start=0.7)
     assert [off.alpha, off.beta, off.scale] == pytest.approx([fixed.alpha, fixed.beta, fixed.scale])
     short = fit_form(D[:3], values[:3], None, "rl", start=0.5)  # two coefficients need three points
