@@ -11,6 +11,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from palate.agreement.judged_sample import pooled_variances
 from palate.core import ConfigError, DataError
 from palate.data.files import read_json
 from palate.data.jsonl import read_rows
@@ -127,9 +128,9 @@ def _people_curves(name: str, directory: Path, kl: Mapping[int, float]) -> list[
     rates = [rate for rate in checks[-1]["rates"] if rate["iteration"] in kl] if checks else []
     if not rates:
         return []
-    values, errors = (np.array([float(rate[each]) for rate in rates]) for each in ("value", "se"))
+    values, errors, answers = (np.array([float(rate[each]) for rate in rates]) for each in ("value", "se", "n"))
     labels, kls = tuple(str(rate["iteration"]) for rate in rates), np.array([kl[rate["iteration"]] for rate in rates])
-    return [MeasuredCurve(name, "people", "rl", "iteration", labels, kls, values, np.diag(errors**2), None, EVEN)]
+    return [MeasuredCurve(name, "people", "rl", "iteration", labels, kls, values, np.diag(pooled_variances(errors, answers)), None, EVEN)]
 
 
 def _rerank_curves(name: str, directory: Path) -> list[MeasuredCurve]:
