@@ -209,7 +209,7 @@ def smooth_peak(d: ArrayLike, values: ArrayLike, covariance: ArrayLike | None, s
     """
     x, y = np.asarray(d, dtype=np.float64), np.asarray(values, dtype=np.float64)
     variances = np.eye(x.size) if covariance is None else np.asarray(covariance, dtype=np.float64)
-    smoother = local_quadratic(np.arange(x.size), max(NARROWEST, x.size / 10), 1 / np.diag(variances))
+    smoother = local_quadratic(np.arange(x.size, dtype=np.float64), max(NARROWEST, x.size / 10), 1 / np.diag(variances))
     residuals = y - smoother @ y
     freedom = x.size - 2 * np.trace(smoother) + float((smoother**2).sum())
     scale = float((residuals**2 / np.diag(variances)).sum()) / max(freedom, 1.0)
