@@ -69,11 +69,6 @@ class Truth:
         value = float(self.kl[place]) if kl is None else kl
         return Stop(rule, iteration, value, float(self.gold[place]), float(self.gold.max() - self.gold[place]), labels)
 
-    def iteration_of(self, kl: float) -> float:
-        """Return the first iteration whose smooth KL reaches `kl`, or the last one."""
-        reached = np.flatnonzero(self.kl >= kl)
-        return float(self.at[reached[0]] if reached.size else self.at[-1])
-
 
 @dataclass(frozen=True)
 class Stop:
@@ -155,8 +150,9 @@ def stops_of(seed: int, run: Path, true: TrueGold, budgets: Sequence[float], pat
         if one.peak is not None and one.curve.measure != "proxy":
             budget = one.peak.stop**2
             labels = int(checks[-1]["metrics"]["people/answered/count"]) if one.curve.measure == "people" else 0
-            stops.append(truth.stop(f"palate peak by {one.curve.measure}", truth.iteration_of(budget), budget, labels))
-    peak = truth.stop("true peak", truth.iteration_of(truth.peak_kl), truth.peak_kl)
+            stops.append(truth.stop(f"palate peak by {one.curve.measure}", float(one.curve.labels[one.place]), budget, labels))
+    assert truth.peak.place is not None
+    peak = truth.stop("true peak", float(true.iterations[truth.peak.place]), truth.peak_kl)
     low, high = truth.peak.low**2, truth.peak.high**2
     start, highest, end = float(truth.gold[0]), float(truth.gold.max()), float(truth.gold[-1])
     return SeedStops(seed, peak, low, high, truth.peak.outcome == "peak", start, highest, end, tuple(stops))

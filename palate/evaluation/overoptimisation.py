@@ -92,6 +92,7 @@ class Peak:
         high: upper end, infinite where nothing bounds it.
         gain: the fitted gain over the initial policy there, or at the end of the measured range where that comes first.
         reach: the largest measured d.
+        place: the number of the highest point of a smooth curve; None of a form, which knows no points.
     """
 
     outcome: Outcome
@@ -100,6 +101,7 @@ class Peak:
     high: float
     gain: float
     reach: float
+    place: int | None = None
 
     @property
     def stop(self) -> float:
@@ -224,7 +226,7 @@ def smooth_peak(d: ArrayLike, values: ArrayLike, covariance: ArrayLike | None, s
     outcome: Outcome = "peak" if math.isfinite(high) else "still_rising" if math.isinf(low) else "undecided"
     best = int(np.argmax(curve))
     gain = float(curve[best] - (curve[0] if start is None else start))
-    return Peak(outcome, float(places[best]), low, high, gain, float(x.max()))
+    return Peak(outcome, float(places[best]), low, high, gain, float(x.max()), best)
 
 
 def local_quadratic(at: Floats, width: float, weights: Floats, x: Floats | None = None) -> Floats:

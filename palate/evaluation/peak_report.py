@@ -62,6 +62,12 @@ class FittedCurve:
         return f"{self.name}: the form does not describe the points: {size}. {remedy}"
 
     @property
+    def place(self) -> int:
+        """The number of the point to stop at: the highest of a smooth curve, else that whose KL is nearest to the stop of the form."""
+        assert self.peak is not None
+        return int(np.argmin(np.abs(self.curve.d - self.peak.stop))) if self.peak.place is None else self.peak.place
+
+    @property
     def name(self) -> str:
         """The measure and the run."""
         return f"{self.curve.measure.replace('_', '-')} of {self.curve.run}"
@@ -158,9 +164,8 @@ def verdict(one: FittedCurve) -> str:
 def _advice(one: FittedCurve) -> StopAdvice:
     assert one.peak is not None
     curve, stop = one.curve, one.peak.stop
-    nearest = curve.labels[int(np.argmin(np.abs(curve.d - stop)))]
     low, high = one.peak.low**2, one.peak.high**2
-    return StopAdvice(curve.run, curve.measure, nearest, curve.axis, stop, stop**2, low, high, one.peak.outcome == "peak")
+    return StopAdvice(curve.run, curve.measure, curve.labels[one.place], curve.axis, stop, stop**2, low, high, one.peak.outcome == "peak")
 
 
 def _gap(held_out: FittedCurve, gold: FittedCurve) -> tuple[float, float, float] | None:
