@@ -65,7 +65,8 @@ class FittedCurve:
     def place(self) -> int:
         """The number of the point to stop at: the highest of a smooth curve, else that whose KL is nearest to the stop of the form."""
         assert self.peak is not None
-        return int(np.argmin(np.abs(self.curve.d - self.peak.stop))) if self.peak.place is None else self.peak.place
+        curve, stop = self.curve, self.peak.stop
+        return int(np.argmin(np.abs(curve.d - stop))) if self.peak.place is None else self.peak.place
 
     @property
     def name(self) -> str:
