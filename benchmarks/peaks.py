@@ -11,6 +11,7 @@ import math
 import sys
 from dataclasses import dataclass
 from itertools import product
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,9 @@ from palate.core import derive_seed
 from palate.evaluation.overoptimisation import Form, fit_form, peak_of
 
 Floats = NDArray[np.float64]
+
+START = 0.5
+"""The initial policy's value."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +37,8 @@ class World:
         error: standard error of the measure at each point; the gain at the peak is 0.2.
         kl_error: standard error of the KL in units of sqrt(KL), as a mean over completions has; best-of-n has none.
         prompts: how many prompts all points of best-of-n share.
+        start: whether a point measures the initial policy, or none does and the fit knows its value, as with people inside the loop, or
+            finds it.
     """
 
     form: Form
@@ -42,6 +48,7 @@ class World:
     error: float = 0.018
     kl_error: float = 0.1
     prompts: int = 400
+    start: Literal["measured", "known", "found"] = "measured"
 
 
 @dataclass(frozen=True)
@@ -59,7 +66,8 @@ def coverage(world: World, draws: int, seed: int) -> Coverage:
     found = []
     for draw in range(draws):
         d, values, covariance = _run(world, np.random.default_rng(derive_seed(seed, "peaks", draw)))
-        peak = peak_of(fit_form(d, values, covariance, world.form), seed=draw, draws=1000)
+        fit = fit_form(d, values, covariance, world.form, START if world.start == "known" else None)
+        peak = peak_of(fit, seed=draw, draws=1000)
         wrong = peak.outcome == ("still_rising" if world.peak < world.reach else "peak")
         error = abs(math.log(peak.d / world.peak)) if 0 < peak.d < math.inf else math.inf
         found.append((peak.low <= world.peak <= peak.high, wrong, peak.outcome == "undecided", error))
@@ -74,12 +82,13 @@ def _run(world: World, rng: np.random.Generator) -> tuple[Floats, Floats, Floats
         gain = 0.2 * (2 * d / world.peak - (d / world.peak) ** 2)
         spread = world.error * math.sqrt(world.prompts)
         walks = np.cumsum(rng.normal(size=(world.prompts, d.size)), axis=1) / math.sqrt(d.size)
-        table = 0.55 + gain + spread * walks
+        table = START + gain + spread * walks
         return d, table.mean(0), np.cov(table, rowvar=False) / world.prompts
-    d = world.reach * np.sqrt(np.linspace(0, 1, world.points))
+    first = 0 if world.start == "measured" else 1
+    d = world.reach * np.sqrt(np.linspace(0, 1, world.points + first))[first:]
     slope = 0.2 / world.peak
     gain = d * (slope * (1 + math.log(world.peak)) - slope * np.log(np.where(d > 0, d, 1)))
-    values = 0.55 + gain + world.error * rng.normal(size=d.size)
+    values = START + gain + world.error * rng.normal(size=d.size)
     kl = d**2 + world.kl_error * d * rng.normal(size=d.size)
     return np.sqrt(np.maximum(kl, 0)), values, np.eye(d.size) * world.error**2
 
@@ -92,13 +101,16 @@ def main() -> int:
     options = parser.parse_args()
     worlds = [World("rl", peak, points=count, kl_error=noise) for peak, count, noise in product((1.5, 2.6, 6.0), (20, 60), (0.0, 0.1, 0.2))]
     worlds += [World("best_of_n", peak, reach=2.1) for peak in (0.8, 1.2, 3.0)]
-    print("| form | true peak | points | KL error | covered | wrongly shown | undecided | median error of the peak |")
+    checks = product((1.5, 2.6), (0.05, 0.09), ("found", "known"))
+    worlds += [World("rl", peak, points=11, error=error, start=start) for peak, error, start in checks]  # type: ignore[arg-type]
+    print("| form | true peak | points, their error | KL error | covered | wrongly shown | undecided | median error of the peak |")
     print("|---" * 8 + "|")
     for world in worlds:
         one = coverage(world, options.draws, options.seed)
         count, noise = (9, 0.0) if world.form == "best_of_n" else (world.points, world.kl_error)
         shares = f"{one.covered:.3f} | {one.wrongly_shown:.3f} | {one.undecided:.3f} | {one.median_error:.1%}"
-        print(f"| {world.form} | {world.peak:g} of {world.reach:g} | {count} | {noise:g} | {shares} |")
+        form = world.form if world.start == "measured" else f"{world.form}, start {world.start}"
+        print(f"| {form} | {world.peak:g} of {world.reach:g} | {count}, {world.error:g} | {noise:g} | {shares} |")
     return 0
 
 

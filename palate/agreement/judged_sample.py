@@ -172,12 +172,23 @@ class GainCurve:
         return self.has_fallen and len(self.values) - 1 - self.best >= patience
 
 
+def pooled_variances(errors: Floats, answers: Floats) -> Floats:
+    """Return the variances (k,) of win rates with standard errors (k,) and numbers of answers (k,).
+
+    The variance of one answer is the mean over all rates. A rate's own error is too small where answers happen to agree, so it would give
+    the most extreme rates the largest weights.
+    """
+    counts = np.maximum(answers, 1)
+    pooled: Floats = np.mean(errors**2 * counts) / counts
+    return pooled
+
+
 FEWEST = 3
 """Points that a curve of two coefficients needs, so that it does not go through all of them."""
 
 
 def gain_curve(iterations: Sequence[int], rates: Sequence[Estimate]) -> GainCurve | None:
-    """Fit `1/2 + a sqrt(t) + b t` to the win rates at iterations t, by least squares with the inverse variances as weights.
+    """Fit `1/2 + a sqrt(t) + b t` to the win rates at iterations t, by least squares with the inverse `pooled_variances` as weights.
 
     It is 1/2 at the start, because the policy is the start's there. In `d = sqrt(t)` it is the form `d (a - b d)` of Gao et al. 2022. The
     iteration takes the place of the KL because quality may fall while the KL stays.
@@ -189,7 +200,8 @@ def gain_curve(iterations: Sequence[int], rates: Sequence[Estimate]) -> GainCurv
         return None
     t = np.asarray(iterations, dtype=np.float64)
     design = np.stack([np.sqrt(t), t], 1)
-    weights = np.array([1 / rate.se**2 for rate in rates])
+    errors, answers = (np.array([float(value) for value in column]) for column in zip(*((rate.se, rate.n) for rate in rates), strict=True))
+    weights = 1 / pooled_variances(errors, answers)
     covariance = np.linalg.inv(design.T @ (weights[:, None] * design))
     coefficients = covariance @ (design.T @ (weights * (np.array([rate.value for rate in rates]) - 0.5)))
     values = design @ coefficients

@@ -11,6 +11,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from palate.agreement.judged_sample import pooled_variances
 from palate.core import ConfigError, DataError
 from palate.data.files import read_json
 from palate.data.jsonl import read_rows
@@ -22,6 +23,9 @@ Floats = NDArray[np.float64]
 Measure = Literal["proxy", "held_out", "people", "gold"]
 """The reward model's score, the score of a reward model that training does not use, the rate at which people prefer the policy to the start
 (`palate.stages.online.people_checks`), and the truth."""
+
+EVEN = 0.5
+"""The rate at which people prefer the start to itself."""
 
 ONLINE = {"proxy": "online/score", "held_out": "online/held_out_score", "gold": "online/gold"}
 OTHERS = {"proxy": "score", "gold": "gold"}
@@ -42,6 +46,7 @@ class MeasuredCurve:
         values: the measure (n,).
         covariance: of the values (n, n); None where a point has no error.
         prompts: how many prompts all points share; None where each point has prompts of its own.
+        start: the initial policy's value where it is known without an error.
     """
 
     run: str
@@ -53,6 +58,7 @@ class MeasuredCurve:
     values: Floats
     covariance: Floats | None
     prompts: int | None
+    start: float | None = None
 
     @property
     def d(self) -> Floats:
@@ -122,9 +128,9 @@ def _people_curves(name: str, directory: Path, kl: Mapping[int, float]) -> list[
     rates = [rate for rate in checks[-1]["rates"] if rate["iteration"] in kl] if checks else []
     if not rates:
         return []
-    values, errors = (np.array([float(rate[each]) for rate in rates]) for each in ("value", "se"))
+    values, errors, answers = (np.array([float(rate[each]) for rate in rates]) for each in ("value", "se", "n"))
     labels, kls = tuple(str(rate["iteration"]) for rate in rates), np.array([kl[rate["iteration"]] for rate in rates])
-    return [MeasuredCurve(name, "people", "rl", "iteration", labels, kls, values, np.diag(errors**2), None)]
+    return [MeasuredCurve(name, "people", "rl", "iteration", labels, kls, values, np.diag(pooled_variances(errors, answers)), None, EVEN)]
 
 
 def _rerank_curves(name: str, directory: Path) -> list[MeasuredCurve]:

@@ -2,8 +2,8 @@
 
 Best-of-n: R(d) = d (a - b d), peak at d = a / 2b.  RL: R(d) = d (a - b log d), peak at d = exp(a / b - 1).
 d is the square root of the KL in nats and log is natural. Both forms fit badly near the origin (their own remark).
-Gao's R is the gain over the initial policy. Here the initial policy's own value is a third coefficient, because it is measured with an
-error like every other point.
+Gao's R is the gain over the initial policy. Where the initial policy's own value is measured, it is a third coefficient, because it has an
+error like every other point. Where it is known, as the rate of 1/2 at which people prefer the start to itself, the curve starts there.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ Form = Literal["best_of_n", "rl"]
 Outcome = Literal["peak", "still_rising", "undecided"]
 """`peak`: the measure stops rising inside the measured range; `still_rising`: it does not; `undecided`: the interval has both."""
 
-COEFFICIENTS = 3
-"""The initial value, alpha and beta."""
 DRAWS = 4000
 LEVEL = 0.95
+NARROWEST = 1.5
+"""The least width of a smooth curve's bell, in points."""
 MISFIT = 0.01
 """A fit describes its points unless residuals as large as these have a smaller chance than this."""
 
@@ -38,7 +38,7 @@ class Fit:
 
     Attributes:
         form: which of the two forms.
-        start: the initial policy's value.
+        start: the initial policy's value, fitted or known.
         alpha: the first coefficient.
         beta: the second coefficient.
         errors: covariance (2, 2) of alpha and beta, already widened by `scale`.
@@ -92,6 +92,7 @@ class Peak:
         high: upper end, infinite where nothing bounds it.
         gain: the fitted gain over the initial policy there, or at the end of the measured range where that comes first.
         reach: the largest measured d.
+        place: the number of the highest point of a smooth curve; None of a form, which knows no points.
     """
 
     outcome: Outcome
@@ -100,6 +101,7 @@ class Peak:
     high: float
     gain: float
     reach: float
+    place: int | None = None
 
     @property
     def stop(self) -> float:
@@ -107,7 +109,7 @@ class Peak:
         return min(self.d, self.reach)
 
 
-def fit_form(d: ArrayLike, values: ArrayLike, covariance: ArrayLike | None, form: Form) -> Fit:
+def fit_form(d: ArrayLike, values: ArrayLike, covariance: ArrayLike | None, form: Form, start: float | None = None) -> Fit:
     """Fit a form to `values` (n,) at `d` (n,) = sqrt(KL).
 
     Linear in all coefficients, so the fit is exact. Where the residuals are larger than the points' errors explain, the coefficients'
@@ -118,6 +120,7 @@ def fit_form(d: ArrayLike, values: ArrayLike, covariance: ArrayLike | None, form
         values: the measure at each d.
         covariance: of the values (n, n); diagonal where each point has prompts of its own. None takes the errors from the residuals.
         form: which form.
+        start: the initial policy's value where it is known exactly; None fits it.
 
     Raises:
         DataError: there are fewer points at different d than coefficients and one more, or values that are not finite or do not differ.
@@ -127,22 +130,25 @@ def fit_form(d: ArrayLike, values: ArrayLike, covariance: ArrayLike | None, form
         raise DataError(f"The fit needs two flat lists of finite numbers of one length; got shapes {x.shape} and {y.shape}.")
     if (x < 0).any():
         raise DataError("The fit needs d = sqrt(KL) >= 0; give square roots of KL, not log-ratios.")
-    check_points(x, y)
-    design = np.concatenate([np.ones((x.size, 1)), _columns(x, form)], axis=1)
+    design = _columns(x, form)
+    if start is None:
+        design = np.concatenate([np.ones((x.size, 1)), design], axis=1)
+    check_points(x, y, design.shape[1])
+    y = y - (start or 0.0)
     variances = np.eye(x.size) if covariance is None else np.asarray(covariance, dtype=np.float64)
     weights = 1 / np.diag(variances)
     solver = np.linalg.solve(design.T @ (weights[:, None] * design), design.T * weights)
     coefficients = solver @ y
     residuals = y - design @ coefficients
-    freedom = x.size - COEFFICIENTS
+    freedom = x.size - design.shape[1]
     square = _residual_square(design, y, variances)
-    errors = (solver @ variances @ solver.T)[1:, 1:] * (square / freedom if covariance is None else max(1.0, square / freedom))
+    errors = (solver @ variances @ solver.T)[-2:, -2:] * (square / freedom if covariance is None else max(1.0, square / freedom))
     is_known = covariance is not None
     return Fit(
         form,
-        start=float(coefficients[0]),
-        alpha=float(coefficients[1]),
-        beta=float(coefficients[2]),
+        start=float(coefficients[0]) if start is None else start,
+        alpha=float(coefficients[-2]),
+        beta=float(coefficients[-1]),
         errors=((float(errors[0, 0]), float(errors[0, 1])), (float(errors[1, 0]), float(errors[1, 1]))),
         rms=float(np.sqrt(np.mean(residuals**2))),
         scale=square / freedom if is_known else math.nan,
@@ -153,8 +159,8 @@ def fit_form(d: ArrayLike, values: ArrayLike, covariance: ArrayLike | None, form
     )
 
 
-def check_points(d: Floats, values: Floats) -> None:
-    """Raise DataError where no form can be fitted to `values` (n,) at `d` (n,), and say why."""
+def check_points(d: Floats, values: Floats, coefficients: int) -> None:
+    """Raise DataError where no form with so many coefficients can be fitted to `values` (n,) at `d` (n,), and say why."""
     if d.size == 1:
         raise DataError("there is one point, so nothing rises or falls. Train for more iterations, or give more runs.")
     if np.ptp(d) < 1e-3 * max(1.0, float(d.max())):
@@ -162,9 +168,9 @@ def check_points(d: Floats, values: Floats) -> None:
             f"the KL is the same at all {d.size} points (sqrt(KL) = {d.max():.3g}). Let the policy move: lower kl.control.coef."
         )
     different = np.unique(d).size
-    if different <= COEFFICIENTS:
+    if different <= coefficients:
         raise DataError(
-            f"there are points at {different} different KLs, and a fit of {COEFFICIENTS} coefficients needs {COEFFICIENTS + 1}. "
+            f"there are points at {different} different KLs, and a fit of {coefficients} coefficients needs {coefficients + 1}. "
             "Train for more iterations, or give more runs."
         )
     if np.ptp(values) <= 1e-12 * max(1.0, float(np.abs(values).max())):
@@ -187,6 +193,55 @@ def peak_of(fit: Fit, seed: int, draws: int = DRAWS) -> Peak:
     low, high = (float(end) for end in np.quantile(peaks, [tail, 1 - tail], method="nearest"))
     outcome: Outcome = "peak" if high < fit.reach else "still_rising" if low >= fit.reach else "undecided"
     return Peak(outcome, fit.peak, low, high, float(fit.gain(min(fit.peak, fit.reach))), fit.reach)
+
+
+def smooth_peak(d: ArrayLike, values: ArrayLike, covariance: ArrayLike | None, seed: int, start: float | None = None) -> Peak:
+    """Return where a smooth curve through the points is highest, with a 95 % interval, for points that no form describes.
+
+    The curve is a local quadratic over the points' places in their order, under a bell of a tenth of their number, and so is the KL. A form
+    has to bend to points far beyond the peak, and this curve does not see them. A curve that is highest at its last point has its peak at
+    infinity. The interval draws the values anew `DRAWS` times, with errors at least as large as the residuals.
+
+    Args:
+        d: square roots of the KL in nats (n,), in the order of the points.
+        values: the measure at each point (n,).
+        covariance: of the values (n, n); None takes the errors from the residuals.
+        seed: seed of the interval.
+        start: the initial policy's value where it is known exactly; None takes that of the first point.
+    """
+    x, y = np.asarray(d, dtype=np.float64), np.asarray(values, dtype=np.float64)
+    variances = np.eye(x.size) if covariance is None else np.asarray(covariance, dtype=np.float64)
+    smoother = local_quadratic(np.arange(x.size, dtype=np.float64), max(NARROWEST, x.size / 10), 1 / np.diag(variances))
+    residuals = y - smoother @ y
+    freedom = x.size - 2 * np.trace(smoother) + float((smoother**2).sum())
+    scale = float((residuals**2 / np.diag(variances)).sum()) / max(freedom, 1.0)
+    widened = variances * (scale if covariance is None else max(1.0, scale))
+    noise = np.random.default_rng(seed).multivariate_normal(np.zeros(x.size), widened, size=DRAWS, method="eigh")
+    places = np.sqrt(np.maximum(smoother @ x**2, 0.0)).clip(max=x.max())
+    places[-1] = math.inf
+    curve = smoother @ y
+    tail = (1 - LEVEL) / 2
+    drawn = places[np.argmax((noise + y) @ smoother.T, axis=1)]
+    low, high = (float(end) for end in np.quantile(drawn, [tail, 1 - tail], method="nearest"))
+    outcome: Outcome = "peak" if math.isfinite(high) else "still_rising" if math.isinf(low) else "undecided"
+    best = int(np.argmax(curve))
+    gain = float(curve[best] - (curve[0] if start is None else start))
+    return Peak(outcome, float(places[best]), low, high, gain, float(x.max()), best)
+
+
+def local_quadratic(at: Floats, width: float, weights: Floats, x: Floats | None = None) -> Floats:
+    """Return the matrix (m, n) that gives, at each of `at` (m,), the local quadratic fit to values at `x` (n,), which are `at` by default.
+
+    Each fit weights the points by `weights` (n,) and by a bell of this width around its own place.
+    """
+    points = at if x is None else x
+    rows = []
+    for place in at:
+        apart = points - place
+        bell = weights * np.exp(-0.5 * (apart / width) ** 2)
+        design = np.stack([np.ones_like(apart), apart, apart**2], 1)
+        rows.append((np.linalg.pinv(design.T @ (bell[:, None] * design)) @ (design.T * bell))[0])
+    return np.array(rows)
 
 
 def peak_sentence(name: str, peak: Peak) -> str:
@@ -230,7 +285,7 @@ def chi_square_tail(square: float, freedom: int) -> float:
 
 def _residual_square(design: Floats, values: Floats, covariance: Floats) -> float:
     """Return the chi-square of what no coefficients can explain: squared, in units of its own covariance, whose parts may be correlated."""
-    unexplained = np.linalg.qr(design, mode="complete")[0][:, COEFFICIENTS:]
+    unexplained = np.linalg.qr(design, mode="complete")[0][:, design.shape[1] :]
     left = unexplained.T @ values
     inverse = np.linalg.pinv(unexplained.T @ covariance @ unexplained, rcond=1e-9, hermitian=True)
     return float(left @ inverse @ left)

@@ -13,7 +13,7 @@ import numpy as np
 from palate.agreement.estimates import json_values
 from palate.core import ConfigError, DataError, derive_seed
 from palate.evaluation.measured_curves import Measure, MeasuredCurve, read_curves
-from palate.evaluation.overoptimisation import Fit, Peak, difference_of_peaks, fit_form, peak_of, peak_sentence
+from palate.evaluation.overoptimisation import Fit, Peak, difference_of_peaks, fit_form, peak_of, peak_sentence, smooth_peak
 
 UNTRAINED: tuple[Measure, ...] = ("gold", "people", "held_out")
 """Measures that no policy is trained on, the best one first."""
@@ -21,7 +21,10 @@ UNTRAINED: tuple[Measure, ...] = ("gold", "people", "held_out")
 
 @dataclass(frozen=True)
 class FittedCurve:
-    """A curve with its fit and its peak, or the reason why there are none."""
+    """A curve with its fit and its peak, or the reason why there are none.
+
+    The peak is that of the fit where the form describes the points, and else that of a smooth curve through them.
+    """
 
     curve: MeasuredCurve
     fit: Fit | None
@@ -32,10 +35,13 @@ class FittedCurve:
     def of(curve: MeasuredCurve, seed: int) -> FittedCurve:
         """Fit the curve's form. What cannot be fitted is a reason, not an error: another measure of the run may have a fit."""
         try:
-            fit = fit_form(curve.d, curve.values, curve.covariance, curve.form)
+            fit = fit_form(curve.d, curve.values, curve.covariance, curve.form, curve.start)
         except DataError as error:
             return FittedCurve(curve, None, None, str(error))
-        return FittedCurve(curve, fit, peak_of(fit, derive_seed(seed, "peak", curve.run, curve.measure)))
+        own_seed = derive_seed(seed, "peak", curve.run, curve.measure)
+        if fit.describes:
+            return FittedCurve(curve, fit, peak_of(fit, own_seed))
+        return FittedCurve(curve, fit, smooth_peak(curve.d, curve.values, curve.covariance, own_seed, curve.start))
 
     @property
     def errors(self) -> str:
@@ -52,8 +58,15 @@ class FittedCurve:
         if self.fit is None or self.fit.describes:
             return ""
         size = f"residuals are {math.sqrt(self.fit.scale):.1f} times their errors (chance {self.fit.chance:.2g})"
-        remedy = "Read the points themselves: the interval is widened, and may still be in the wrong place."
+        remedy = "The peak is that of a smooth curve through the points instead."
         return f"{self.name}: the form does not describe the points: {size}. {remedy}"
+
+    @property
+    def place(self) -> int:
+        """The number of the point to stop at: the highest of a smooth curve, else that whose KL is nearest to the stop of the form."""
+        assert self.peak is not None
+        curve, stop = self.curve, self.peak.stop
+        return int(np.argmin(np.abs(curve.d - stop))) if self.peak.place is None else self.peak.place
 
     @property
     def name(self) -> str:
@@ -152,9 +165,8 @@ def verdict(one: FittedCurve) -> str:
 def _advice(one: FittedCurve) -> StopAdvice:
     assert one.peak is not None
     curve, stop = one.curve, one.peak.stop
-    nearest = curve.labels[int(np.argmin(np.abs(curve.d - stop)))]
     low, high = one.peak.low**2, one.peak.high**2
-    return StopAdvice(curve.run, curve.measure, nearest, curve.axis, stop, stop**2, low, high, one.peak.outcome == "peak")
+    return StopAdvice(curve.run, curve.measure, curve.labels[one.place], curve.axis, stop, stop**2, low, high, one.peak.outcome == "peak")
 
 
 def _gap(held_out: FittedCurve, gold: FittedCurve) -> tuple[float, float, float] | None:

@@ -16,6 +16,7 @@ from palate.agreement.judged_sample import (
     corrected_rate,
     gain_curve,
     inclusion_probabilities,
+    pooled_variances,
     prediction_weight,
 )
 from palate.core import DataError
@@ -156,15 +157,20 @@ def rates(values: list[float], se: float = 0.02) -> list[Estimate]:
 
 def test_the_curve_is_the_fit_by_least_squares() -> None:
     t, values = np.array([2.0, 4.0, 6.0, 8.0]), [0.62, 0.68, 0.66, 0.6]
-    estimates = [Estimate(value, se, 0, 1, 9) for value, se in zip(values, (0.1, 0.05, 0.1, 0.02), strict=True)]
+    counts, errors = np.array([9, 16, 25, 36]), np.array([0.1, 0.05, 0.1, 0.02])
+    estimates = [Estimate(value, se, 0, 1, int(n)) for value, se, n in zip(values, errors, counts, strict=True)]
     curve = gain_curve([2, 4, 6, 8], estimates)
     assert curve is not None
-    scale = np.array([1 / one.se for one in estimates])
+    scale = np.sqrt(counts)  # an answer is worth the same at each check, whatever the errors of the rates
     design = np.stack([np.sqrt(t), t], 1)
     solution, *_ = np.linalg.lstsq(design * scale[:, None], (np.array(values) - 0.5) * scale, rcond=None)
     assert curve.values == pytest.approx(0.5 + design @ solution)
     assert curve.best == int(np.argmax(curve.values))
     assert curve.fall == pytest.approx(curve.values.max() - curve.values[-1])
+    assert pooled_variances(errors, counts) == pytest.approx(np.mean(errors**2 * counts) / counts)
+    step = design[curve.best] - design[-1]
+    covariance = np.linalg.inv(design.T @ (design / pooled_variances(errors, counts)[:, None]))
+    assert curve.fall_se == pytest.approx(math.sqrt(step @ covariance @ step))
 
 
 def test_it_is_over_when_the_curve_has_fallen_and_its_top_is_far_enough_back() -> None:

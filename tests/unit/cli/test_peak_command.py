@@ -131,6 +131,7 @@ def test_people_inside_the_loop_advise_before_a_held_out_score(capsys: pytest.Ca
         d = 3 * math.sqrt(iteration / 39)
         rate = 0.5 + 0.2 * d / 1.2 * (1 + math.log(1.2) - math.log(d))
         rates.append({"iteration": iteration, "value": rate, "se": 0.02, "low": rate - 0.04, "high": rate + 0.04, "n": 32})
+    rates[3]["se"] = 0.001  # answers that happen to agree
     write_rows(run / "people" / "checks.jsonl", [{"iteration": 2, "rates": rates[:1]}, {"iteration": 38, "rates": rates}])
     found = figures(capsys, run)
     (advice,) = found["advice"]
@@ -138,7 +139,8 @@ def test_people_inside_the_loop_advise_before_a_held_out_score(capsys: pytest.Ca
     assert advice["sqrt_kl"] == pytest.approx(1.2, rel=0.05)
     (curve,) = (one for one in found["curves"] if one["measure"] == "people")
     assert [point["iteration"] for point in curve["points"]] == [str(number) for number in range(2, 40, 2)]
-    assert [point["se"] for point in curve["points"]] == pytest.approx([0.02] * 19)
+    assert (curve["fit"]["start"], curve["fit"]["freedom"]) == (0.5, 19 - 2)  # a half is known, so it is not fitted
+    assert [point["se"] for point in curve["points"]] == pytest.approx([0.02 * math.sqrt(18 / 19)] * 19, rel=1e-3)
 
 
 def test_a_held_out_score_advises_where_there_is_no_gold_and_a_proxy_never_does(capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from benchmarks.peaks import World, coverage
-from palate.core import DataError
+from palate.core import DataError, derive_seed
 from palate.evaluation.measured_curves import MeasuredCurve
-from palate.evaluation.overoptimisation import Peak, chi_square_tail, difference_of_peaks, fit_form, peak_of, peak_sentence
+from palate.evaluation.overoptimisation import Peak, chi_square_tail, difference_of_peaks, fit_form, peak_of, peak_sentence, smooth_peak
 from palate.evaluation.peak_report import FittedCurve
 
 D = np.sqrt(np.linspace(0, 9, 20))
@@ -25,7 +25,14 @@ def points(form: str, d: np.ndarray, error: float, seed: int = 0) -> tuple[np.nd
 
 
 @pytest.mark.parametrize(
-    "world", [World("rl", peak=1.5), World("rl", peak=2.6), World("rl", peak=6.0), World("best_of_n", peak=1.2, reach=2.1)]
+    "world",
+    [
+        World("rl", peak=1.5),
+        World("rl", peak=2.6),
+        World("rl", peak=6.0),
+        World("best_of_n", peak=1.2, reach=2.1),
+        World("rl", peak=1.5, points=11, error=0.05, start="known"),
+    ],
 )
 def test_intervals_cover_the_true_peak_of_noisy_runs(world: World) -> None:
     result = coverage(world, draws=200, seed=1)
@@ -47,6 +54,75 @@ def test_an_interval_is_fiellers() -> None:
     )
 
 
+def test_a_start_that_is_known_makes_the_peak_more_exact() -> None:
+    """Checks of people begin after the start, whose win rate over itself is 1/2."""
+    worlds = (World("rl", peak=1.5, points=11, error=0.05, start=start) for start in ("known", "found"))
+    known, found = (coverage(world, draws=100, seed=2).median_error for world in worlds)
+    assert known < found / 2
+
+
+def test_a_known_start_is_not_fitted() -> None:
+    values, covariance = points("rl", D, 0.01)
+    free, fixed = fit_form(D, values, covariance, "rl"), fit_form(D, values, covariance, "rl", start=0.5)
+    assert fixed.start == 0.5
+    assert fixed.freedom == free.freedom + 1
+    assert fixed.value([0.0]).tolist() == [0.5]
+    assert [fixed.alpha, fixed.beta] == pytest.approx(RL, abs=0.02)
+    assert fixed.errors[0][0] < free.errors[0][0] / 2
+    residuals = values - fixed.value(D)
+    assert fixed.scale == pytest.approx(float((residuals**2).sum()) / 0.01**2 / fixed.freedom)
+    off = fit_form(D, values + 0.2, covariance, "rl", start=0.7)
+    assert [off.alpha, off.beta, off.scale] == pytest.approx([fixed.alpha, fixed.beta, fixed.scale])
+    short = fit_form(D[:3], values[:3], None, "rl", start=0.5)  # two coefficients need three points
+    assert short.n == 3
+
+
+LATE = np.sqrt(np.array([0, 0.2, 0.7, 1.2, 1.6, 2.4, 5, 7, 10, 14, 18, 22, 25, 60]))
+"""sqrt(KL) of a run that goes far beyond its peak within a few iterations."""
+FALLS = np.array([0.52, 0.57, 0.63, 0.67, 0.69, 0.70, 0.66, 0.645, 0.64, 0.64, 0.64, 0.64, 0.64, 0.56])
+
+
+def test_a_smooth_curve_finds_the_peak_that_the_form_misses() -> None:
+    covered = []
+    for seed in range(100):
+        values = FALLS + 0.015 * np.random.default_rng(seed).normal(size=LATE.size)
+        variances = np.eye(LATE.size) * 0.015**2
+        form, smooth = peak_of(fit_form(LATE, values, variances, "rl"), seed), smooth_peak(LATE, values, variances, seed)
+        assert smooth.reach == LATE.max()
+        assert smooth.outcome == "peak"
+        covered.append(smooth.low <= LATE[5] <= smooth.high)
+        assert abs(smooth.d - LATE[5]) < abs(form.d - LATE[5])
+    assert np.mean(covered) >= 0.9
+
+
+def test_the_advice_names_the_point_of_the_peak_where_the_kl_goes_back() -> None:
+    """The KL of the peak is also that of an early, bad iteration: the nearest KL would name that one."""
+    kl = np.array([0, 2, 6, 12, 9, 8, 7, 7.5, 7, 6.5, 6, 5, 4, 3.0])
+    values, errors = 0.5 + 0.25 * np.exp(-(((np.arange(14) - 9) / 3) ** 2)), np.eye(14) * 1e-4
+    kl[2] = smooth_peak(np.sqrt(kl), values, errors, seed=0).stop ** 2
+    labels = tuple(str(number) for number in range(14))
+    one = FittedCurve.of(MeasuredCurve("run", "gold", "rl", "iteration", labels, kl, values, errors, None), 0)
+    assert one.fit is not None
+    assert not one.fit.describes
+    assert one.place == 9
+
+
+def test_a_smooth_curve_that_rises_has_its_peak_beyond_the_range() -> None:
+    values = np.linspace(0.5, 0.8, 20)
+    rising = smooth_peak(D, values, np.eye(20) * 1e-6, seed=0, start=0.5)
+    assert (rising.outcome, rising.d, rising.stop) == ("still_rising", math.inf, 3.0)
+    assert rising.gain == pytest.approx(0.3)
+    noisy = smooth_peak(D, 0.5 + 0.01 * np.cos(np.arange(20)), np.eye(20) * 1e-2, seed=0)
+    assert (noisy.outcome, noisy.high) == ("undecided", math.inf)
+
+
+def test_a_smooth_curve_widens_its_interval_by_the_residuals() -> None:
+    values = FALLS + 0.03 * np.random.default_rng(1).normal(size=LATE.size)
+    small, unknown = (smooth_peak(LATE, values, errors, seed=0) for errors in (np.eye(LATE.size) * 1e-8, None))
+    assert (small.low, small.high) == pytest.approx((unknown.low, unknown.high))
+    assert small.low < small.high
+
+
 def test_errors_that_points_share_count() -> None:
     """A shift of all points moves no peak, so errors that all points share widen nothing."""
     values, covariance = points("best_of_n", D, 0.02)
@@ -63,6 +139,8 @@ def test_residuals_beyond_the_errors_widen_the_interval_and_are_named() -> None:
     )
     assert good.fit is not None
     assert bad.fit is not None
+    assert good.peak == peak_of(good.fit, derive_seed(0, "peak", "run", "gold"))
+    assert bad.peak == smooth_peak(D, bumpy, covariance, derive_seed(0, "peak", "run", "gold"))
     assert good.warning == ""
     assert "does not describe the points" in bad.warning
     assert bad.fit.errors[1][1] == pytest.approx(bad.fit.scale / max(1, good.fit.scale) * good.fit.errors[1][1], rel=1e-6)
