@@ -1,6 +1,6 @@
 """How many labels an order of the queue saves in the kitchen: `python -m benchmarks.queue_orders --seeds 160 161 162`.
 
-It runs the first stages of configs/rlaif.yaml, shortened: the samples of SFT, and simulated people who answer once on each pair and dimension.
+It runs the first stages of configs/rlaif.yaml, shortened: SFT, its samples, and simulated people who answer each question once.
 A pair's answers count only once the pair is asked about. All ways to choose begin with the same pairs, drawn at random. Then each asks in
 batches, and stage `reward` is trained anew on all that was asked so far. Its accuracy is that on other prompts, against the truth.
 
@@ -127,7 +127,8 @@ class AskingRound:
     @cached_property
     def pool(self) -> AskablePairs:
         """The pairs, with answers drawn for this fit."""
-        return AskablePairs.read(self.pipeline.run_copy("people", f"people-{self.draw}", self.seed))
+        further = f"people-{self.draw}"
+        return AskablePairs.read(self.pipeline.run_copy("people", further, self.seed) if self.draw else self.pipeline.run("people"))
 
     @property
     def seed(self) -> int:
