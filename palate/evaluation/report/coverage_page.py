@@ -84,6 +84,7 @@ def share_chart(report: CoverageReport) -> Chart | None:
         return None
     rows = [(one, one.share, share(one.judged_prompts, judged)) for one in report.clusters]
     top = max(estimate.high for _, *both in rows for estimate in both)
+    legend = "red: deployment, grey: judged"
 
     def draw(inches: float) -> Figure:
         width = 18 if inches <= NARROW else 40
@@ -91,7 +92,8 @@ def share_chart(report: CoverageReport) -> Chart | None:
         chart = figure(inches, height * len(rows) + 0.75)
         axes = chart.subplots()
         tidy(axes)
-        heading(axes, "Share of prompts", "red: deployment, grey: judged")
+        heading(axes, "Share of prompts", legend if inches > NARROW else "")
+        axes.set_xlabel("" if inches > NARROW else legend, fontsize=8.5)
         axes.set_xlim(0, top * 1.12)
         axes.set_ylim(len(rows) - 0.4, -0.6)
         axes.set_yticks(range(len(rows)), [wrapped(one.name, width) for one, *_ in rows])

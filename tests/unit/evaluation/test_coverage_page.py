@@ -80,5 +80,5 @@ def test_the_command_writes_the_page_with_what_to_collect_next(tmp_path: Path) -
     assert main(["coverage", str(preferences), "--prompts", str(deployment), "--page", str(out), "--count", "23"]) == 0
     page = out.read_text(encoding="utf-8")
     assert page.count("<li>") == page.split("Collect here next")[0].count("<li>") + 20
-    assert "The file has 3 more." in page
+    assert "3 more follow, which <code>--out</code> writes too" in page
     assert not (tmp_path / "next.jsonl").exists()
