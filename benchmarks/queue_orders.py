@@ -50,6 +50,8 @@ Right = Mapping[str, Sequence[Fits]]
 
 RANDOM = "random"
 RESAMPLES = 2000
+MOST = math.log(1000)
+"""A way that needs a thousand times the labels never gets there."""
 REWARD: Mapping[str, Any] = {
     "score": "mean_pooled",
     "epochs": 4,
@@ -217,7 +219,12 @@ def saved_labels(curves: Mapping[str, Floats], sizes: Sequence[int]) -> dict[str
     logs = np.log(np.array(sizes, dtype=np.float64))
     lines = {way: np.polyfit(logs, curve, 1) for way, curve in curves.items()}
     goal = float(np.polyval(lines[RANDOM], logs[-1]))
-    return {way: float(1 - math.exp((goal - at) / slope - logs[-1])) if slope > 0 else -math.inf for way, (slope, at) in lines.items()}
+    return {way: _saved((goal - at) / slope - float(logs[-1])) if slope > 0 else -math.inf for way, (slope, at) in lines.items()}
+
+
+def _saved(more: float) -> float:
+    """Return the share of labels that is saved where the logarithm of their number grows by `more`."""
+    return 1 - math.exp(more) if more < MOST else -math.inf
 
 
 def resampled(right: Right, rng: np.random.Generator | None) -> dict[str, Floats]:

@@ -23,11 +23,12 @@ def test_labels_saved_are_those_that_a_line_needs_less() -> None:
     logs = np.log(np.array(SIZES))
     random = 0.5 + 0.02 * logs
     curves = {"random": random, "twice as good": random + 0.02 * math.log(2), "half as good": random - 0.02 * math.log(2), "flat": 0 * logs}
+    curves["nearly flat"] = 0.5 + 1e-9 * logs
     saved = saved_labels(curves, SIZES)
     assert saved["random"] == pytest.approx(0)
     assert saved["twice as good"] == pytest.approx(0.5)
     assert saved["half as good"] == pytest.approx(-1)
-    assert saved["flat"] == -math.inf
+    assert saved["flat"] == saved["nearly flat"] == -math.inf
 
 
 def fits_at(rng: np.random.Generator, accuracy: float, fits: int = 3, prompts: int = 1000) -> Fits:
