@@ -73,6 +73,7 @@ def _project(ratings: Ratings, name: str) -> Project:
         raise ConfigError(f"--queue: there is no project {name!r}. Choose one of {', '.join(sorted(projects)) or 'none: make one first'}.")
     if projects[name].queue != UNCERTAIN:
         raise ConfigError(
-            f"--queue {name}: its queue is {projects[name].queue}, which takes no order. Make a project with the queue {UNCERTAIN}."
+            f"--queue {name}: its queue is {projects[name].queue}, which takes no order. Make a project with the queue {UNCERTAIN}, on the "
+            "page Projects or by --from.queue of collect."
         )
     return projects[name]
