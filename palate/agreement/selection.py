@@ -141,6 +141,31 @@ def neighbourly(features: Floats) -> Ints:
     return np.concatenate(ordered(np.arange(len(features)))) if len(features) else np.empty(0, dtype=np.int64)
 
 
+def diverse_order(uncertainty: Floats, features: Floats, is_near: Flags) -> Ints:
+    """Return all n candidates in the order in which to ask: uncertain ones first, and similar prompts not after each other.
+
+    The order is greedy. The next candidate has the largest product of its uncertainty and its distance to the nearest one before it, which
+    is 1 less the cosine of their features.
+
+    Args:
+        uncertainty: (n,) numbers >= 0.
+        features: (n, d) features of each candidate's prompt, of any length.
+        is_near: (n,) candidates that are being asked about already; others keep away from them.
+    """
+    units = features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
+    distance, left, chosen = np.full(len(units), 2.0), np.ones(len(units), dtype=bool), list[int]()
+    for at in np.flatnonzero(is_near):
+        distance = np.minimum(distance, 1 - units @ units[at])
+    while left.any():
+        # The small term puts the more uncertain first among candidates that are like one already chosen.
+        gain = np.where(left, uncertainty * (np.maximum(distance, 0) + 1e-6), -1.0)
+        best = int(gain.argmax())
+        chosen.append(best)
+        left[best] = False
+        distance = np.minimum(distance, 1 - units @ units[best])
+    return np.array(chosen, dtype=np.int64)
+
+
 def ask_further(counts: Floats, overlap: int, most: int, enough: float = 0.5) -> Flags:
     """Return whether an item with these votes (answers,), or each of several (items, answers), gets a further rater.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from argparse import Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,8 @@ if TYPE_CHECKING:
 
     from palate.agreement.estimates import Estimate
     from palate.evaluation.coverage.coverage_figures import ClusterCoverage
-    from palate.evaluation.coverage.coverage_report import CoverageReport
+    from palate.evaluation.coverage.coverage_report import CoverageReport, Deployment
+    from palate.evaluation.coverage.prompt_reach import PromptReach
 
 SHOWN = 110
 """Characters of an example in a terminal."""
@@ -33,6 +35,9 @@ def coverage_parser() -> Parser:
     parser.add_argument("--held_out", type=Path, metavar="FILE", help="preferences to test it on (default: those of the run of collect)")
     parser.add_argument("--out", type=Path, metavar="FILE", help="write the prompts to collect next, which sample and collect read")
     parser.add_argument("--count", type=int, default=100, metavar="N", help="prompts to write to --out (default: 100)")
+    parser.add_argument("--queue", metavar="PROJECT", help="order the queue of this project of the rating server by what is missed")
+    parser.add_argument("--ratings", metavar="DATABASE", help="where --queue finds the project (default: where the run of collect asked)")
+    parser.add_argument("--page", type=Path, metavar="FILE", help="write the report as a page")
     parser.add_argument("--clusters", type=int, default=12, metavar="N", help="most clusters (default: 12)")
     parser.add_argument("--seed", type=int, default=0, help="seed of the choice of prompts (default: 0)")
     parser.add_argument("--device", default="auto", help="cpu, cuda or auto (default: auto)")
@@ -67,11 +72,37 @@ def coverage(words: list[str], stages: Stages) -> int:  # noqa: ARG001 (every co
         for reason, count in report.left_out.items():
             say(f"left out: {count} x {reason}")
         _show(report)
+    advised = collect_next(judged, deployment, reach, options.count, options.seed) if options.out is not None or options.page else []
+    notes = []
     if options.out is not None:
-        written = write_rows(options.out, collect_next(judged, deployment, reach, options.count, options.seed))
-        if not options.json:
-            say(f"{options.out}: {written} {'prompt' if written == 1 else 'prompts'} to collect judgments on next.")
+        written = write_rows(options.out, [deployment.rows[k] for k in advised])
+        notes.append(f"{options.out}: {written} {'prompt' if written == 1 else 'prompts'} to collect judgments on next.")
+    if options.page is not None:
+        from palate.data.files import write_atomic
+        from palate.evaluation.report.coverage_page import render_coverage
+
+        options.page.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(options.page, render_coverage(report, [deployment.prompts[k].text for k in advised]))
+    if options.queue is not None:
+        notes.append(_ordered_queue(options, deployment, reach))
+    if not options.json:
+        for note in notes:
+            say(note)
     return 0
+
+
+def _ordered_queue(options: Namespace, deployment: Deployment, reach: PromptReach) -> str:
+    """Order the queue of a project, and return what was done."""
+    from palate.evaluation.coverage.queue_advice import order_queue
+    from palate.raters.people import project_of_run
+    from palate.ratings import use_ratings
+
+    source = project_of_run(str(options.preferences))
+    url = options.ratings or (source[0] if source is not None else None)
+    if url is None:
+        raise ConfigError(f"--queue: {options.preferences} did not come from people, so name the database with --ratings.")
+    with use_ratings(url) as ratings:
+        return order_queue(ratings, options.queue, deployment, reach).sentence
 
 
 def _show(report: CoverageReport) -> None:

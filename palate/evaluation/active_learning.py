@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations, pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from palate.agreement.selection import ensemble_disagreement
 from palate.core import Completion, PalateError, Prompt, derive_seed
 from palate.data.jsonl import write_rows
 from palate.models.scalar import ScalarModel
 from palate.raters.people import project_of_run
+from palate.rewards.combination import RewardModels
 from palate.rewards.ensemble import drawn_heads, precision_of
 from palate.rewards.learned import LearnedReward
 from palate.runs.run import Run
@@ -33,45 +35,108 @@ FEATURES = 32
 """Numbers that describe a prompt. States with more dimensions are projected onto as many at random."""
 
 
+class QueueEnsemble(Protocol):
+    """The reward models whose disagreement orders a queue."""
+
+    @property
+    def reward(self) -> LearnedReward:
+        """The model whose tokens are read, and whose states describe prompts."""
+
+    @property
+    def dimensions(self) -> Sequence[str]:
+        """Names of the dimensions that the models score."""
+
+    def member_scores(self, trees: Sequence[Tree], states: Floats) -> Mapping[str, Floats]:
+        """Return raw scores (b, m) of all branches by the members, by dimension; `states` (b, d) are those of `reward`."""
+
+
 @dataclass(frozen=True)
-class Ensemble:
-    """Members of an ensemble: heads (m, d) per dimension on the states of one backbone."""
+class DrawnMembers:
+    """Heads drawn from what the judgments leave open about the last layer of one model.
 
-    reward: LearnedReward
-    heads: Mapping[str, Floats]
+    Attributes:
+        model: the model.
+        judged: what it learned from.
+        seed: of the run.
+    """
 
-    @staticmethod
-    def of(model: ScalarModel, judged: Sequence[JudgedPrompt], seed: int) -> Ensemble:
-        """Return the ensemble of a model that learned from `judged`."""
-        reward = LearnedReward(model)
-        states = reward.states([prompt.tree for prompt in judged]).double().numpy()
-        starts = np.cumsum([0, *(len(prompt.tree.branches) for prompt in judged)])
-        weights = model.head_weights.detach().double().numpy()
+    model: ScalarModel
+    judged: Sequence[JudgedPrompt]
+    seed: int
+
+    @property
+    def reward(self) -> LearnedReward:
+        """The model as a scorer."""
+        return LearnedReward(self.model)
+
+    @property
+    def dimensions(self) -> Sequence[str]:
+        """The model's heads."""
+        return self.model.heads
+
+    def heads(self) -> Mapping[str, Floats]:
+        """Return heads (m, d) by dimension."""
+        states = self.reward.states([prompt.tree for prompt in self.judged]).double().numpy()
+        starts = np.cumsum([0, *(len(prompt.tree.branches) for prompt in self.judged)])
+        weights = self.model.head_weights.detach().double().numpy()
         heads = {}
-        for name, head in zip(model.heads, weights, strict=True):
-            pairs = [(start, p) for start, prompt in zip(starts, judged, strict=False) for p in prompt.pairs if p.dimension == name]
+        for name, head in zip(self.model.heads, weights, strict=True):
+            pairs = [(start, p) for start, prompt in zip(starts, self.judged, strict=False) for p in prompt.pairs if p.dimension == name]
             differences = np.array([states[start + p.chosen] - states[start + p.rejected] for start, p in pairs]).reshape(-1, len(head))
             precision = precision_of(differences, head, np.array([p.weight for _, p in pairs]))
-            heads[name] = drawn_heads(head, precision, MEMBERS, np.random.default_rng(derive_seed(seed, "ensemble", name)))
-        return Ensemble(reward, heads)
+            heads[name] = drawn_heads(head, precision, MEMBERS, np.random.default_rng(derive_seed(self.seed, "ensemble", name)))
+        return heads
 
-    def rows(self, names: Sequence[str], trees: Sequence[Tree], dimensions: Sequence[str]) -> list[dict[str, Any]]:
-        """Return a row of `scores.jsonl` per tree of candidates: spread, features of the prompt, and the members' scores by dimension.
+    def member_scores(self, trees: Sequence[Tree], states: Floats) -> Mapping[str, Floats]:  # noqa: ARG002 (the protocol has it)
+        """Return raw scores (b, m) of all branches by the drawn heads."""
+        return {name: states @ heads.T for name, heads in self.heads().items()}
 
-        The spread is the standard deviation of P(first wins) over the members. With several pairs of candidates it is the largest; over
-        dimensions it is the mean.
-        """
-        states = self.reward.states(trees).double().numpy()
-        ends = np.cumsum([0, *(len(tree.branches) for tree in trees)])
-        groups = [states[start:end] for start, end in pairwise(ends)]
-        features = prompt_features(np.stack([group.mean(0) for group in groups]))
-        rows = []
-        for name, group, feature in zip(names, groups, features, strict=True):
-            scores = {dimension: group @ self.heads[dimension].T for dimension in dimensions}
-            spread = float(np.mean([_spread(values) for values in scores.values()]))
-            rounded = {dimension: np.round(values, 4).tolist() for dimension, values in scores.items()}
-            rows.append({"item": name, "spread": round(spread, 6), "features": np.round(feature, 4).tolist(), "scores": rounded})
-        return rows
+
+@dataclass(frozen=True)
+class TrainedMembers:
+    """The members of an ensemble that was trained: models of their own, or heads on one trunk."""
+
+    models: RewardModels
+
+    @property
+    def reward(self) -> LearnedReward:
+        """The first model."""
+        return self.models.first
+
+    @property
+    def dimensions(self) -> Sequence[str]:
+        """The dimensions that all members score."""
+        return self.models.heads
+
+    def member_scores(self, trees: Sequence[Tree], states: Floats) -> Mapping[str, Floats]:  # noqa: ARG002 (the protocol has it)
+        """Return raw scores (b, m) of all branches by the members."""
+        members = list(self.models.members.values())
+        tables = {path: reward.score_trees(trees) for path, reward in {one.path: one.reward for one in members}.items()}
+        raw = torch.stack([one.raw(one.normalised(tables[one.path]), one.dimensions) for one in members]).double().numpy()
+        columns = [[one.dimensions.index(name) for one in members] for name in self.dimensions]
+        return {
+            name: np.stack([table[:, k] for table, k in zip(raw, own, strict=True)], axis=1)
+            for name, own in zip(self.dimensions, columns, strict=True)
+        }
+
+
+def score_rows(ensemble: QueueEnsemble, names: Sequence[str], trees: Sequence[Tree], dimensions: Sequence[str]) -> list[dict[str, Any]]:
+    """Return a row of `scores.jsonl` per tree of candidates: spread, features of the prompt, and the members' scores by dimension.
+
+    The spread is the standard deviation of P(first wins) over the members. With several pairs of candidates it is the largest; over
+    dimensions it is the mean.
+    """
+    states = ensemble.reward.states(trees).double().numpy()
+    ends = np.cumsum([0, *(len(tree.branches) for tree in trees)])
+    features = prompt_features(np.stack([states[start:end].mean(0) for start, end in pairwise(ends)]))
+    tables = ensemble.member_scores(trees, states)
+    rows = []
+    for name, start, end, feature in zip(names, ends[:-1], ends[1:], features, strict=True):
+        scores = {dimension: tables[dimension][start:end] for dimension in dimensions}
+        spread = float(np.mean([_spread(values) for values in scores.values()]))
+        rounded = {dimension: np.round(values, 4).tolist() for dimension, values in scores.items()}
+        rows.append({"item": name, "spread": round(spread, 6), "features": np.round(feature, 4).tolist(), "scores": rounded})
+    return rows
 
 
 def _spread(scores: Floats) -> float:
@@ -88,11 +153,11 @@ def prompt_features(states: Floats) -> Floats:
     return np.asarray(centred @ np.random.default_rng(0).standard_normal((centred.shape[1], FEATURES)) / FEATURES**0.5)
 
 
-def ask_next(run: Run, preferences: str, model: ScalarModel, judged: Sequence[JudgedPrompt]) -> dict[str, dict[str, Any]]:
+def ask_next(run: Run, preferences: str, ensemble: Callable[[], QueueEnsemble]) -> dict[str, dict[str, Any]]:
     """Score the items without a judgment where the preferences came from people; return a note for the summary.
 
-    `scores.jsonl` is written, and the project's queue takes its order. A database that cannot be reached costs a warning and not the
-    training.
+    `scores.jsonl` is written, and the project's queue takes its order. `ensemble` is called where there is a project. A database that
+    cannot be reached costs a warning and not the training.
     """
     source = project_of_run(preferences)
     if source is None:
@@ -103,7 +168,7 @@ def ask_next(run: Run, preferences: str, model: ScalarModel, judged: Sequence[Ju
     try:
         ratings = open_ratings(url)
         try:
-            return _ordered(run, ratings, name, model, judged)
+            return _ordered(run, ratings, name, ensemble)
         finally:
             ratings.close()
     except PalateError as error:
@@ -111,20 +176,23 @@ def ask_next(run: Run, preferences: str, model: ScalarModel, judged: Sequence[Ju
         return {}
 
 
-def _ordered(run: Run, ratings: Ratings, name: str, model: ScalarModel, judged: Sequence[JudgedPrompt]) -> dict[str, dict[str, Any]]:
+def _ordered(run: Run, ratings: Ratings, name: str, make: Callable[[], QueueEnsemble]) -> dict[str, dict[str, Any]]:
     project = next((project for project in ratings.projects() if project.name == name), None)
-    dimensions = [] if project is None else [dimension for dimension in project.task.dimensions if dimension in model.heads]
-    if project is None or not dimensions:
+    if project is None:
+        return {}
+    ensemble = make()
+    dimensions = [dimension for dimension in project.task.dimensions if dimension in ensemble.dimensions]
+    if not dimensions:
         return {}
     judged_items = {judgment.comparison for judgment in ratings.as_comparisons(project.id)[1]}
-    reward = LearnedReward(model)
+    reward = ensemble.reward
     trees: dict[str, Tree] = {}
     for item in ratings.items(project.id):
         if item.id not in judged_items and item.gold is None and (tree := _tree(reward, item)) is not None:
             trees[item.id] = tree
     if not trees:
         return {}
-    rows = Ensemble.of(model, judged, run.seed).rows(list(trees), list(trees.values()), dimensions)
+    rows = score_rows(ensemble, list(trees), list(trees.values()), dimensions)
     write_rows(run.directory / SCORES, rows)
     ratings.set_scores(project.id, rows)
     spreads = [row["spread"] for row in rows]

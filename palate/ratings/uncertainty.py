@@ -9,6 +9,7 @@ from typing import Any, TypeGuard
 import numpy as np
 from sqlalchemy import Connection, Row, bindparam, select, update
 
+from palate.agreement.selection import diverse_order
 from palate.core import DataError
 from palate.ratings import schema
 from palate.ratings.database import Store
@@ -30,8 +31,8 @@ def set_scores(store: Store, project: str, rows: Iterable[Mapping[str, object]])
     """Replace the project's scores and return the number of items that have one now.
 
     A row is an object of `scores.jsonl`: `item` (id), `spread` (how far the models of an ensemble disagree, at least 0) and optionally
-    `features` (numbers that describe the prompt). The order of an uncertain queue is greedy. The next item has the largest product of its
-    spread and its distance to the nearest item already judged or chosen, so that similar prompts do not follow each other.
+    `features` (numbers that describe the prompt). An uncertain queue asks in the order of `diverse_order`, so similar prompts do not follow
+    each other. Scored items that somebody has begun count as asked.
 
     Raises:
         DataError: a row lacks a field, or its item is not in the project. Nothing was changed.
@@ -47,7 +48,7 @@ def set_scores(store: Store, project: str, rows: Iterable[Mapping[str, object]])
                 raise DataError(f"scores, row {number}: there is no item {item!r} in this project. Score only its items.")
         connection.execute(update(table).where(table.c.project == project).values(priority=None, score=None))
         scored = {item: (spread, features) for item, spread, features in scores}
-        order = _order([(items[item], spread, features) for item, (spread, features) in scored.items()], list(items.values()))
+        order = _order([(items[item], spread, features) for item, (spread, features) in scored.items()])
         values = [{"which": item, "first": len(order) - place, "json": {"spread": scored[item][0]}} for place, item in enumerate(order)]
         if values:
             change = update(table).where(table.c.id == bindparam("which"))
@@ -73,7 +74,7 @@ def _is_number(value: object) -> TypeGuard[float]:
     return isinstance(value, int | float) and not isinstance(value, bool) and -LARGEST <= value <= LARGEST
 
 
-def _order(scored: Sequence[tuple[Row[Any], float, tuple[float, ...]]], items: Sequence[Row[Any]]) -> list[str]:
+def _order(scored: Sequence[tuple[Row[Any], float, tuple[float, ...]]]) -> list[str]:
     """Return the ids of the scored items, beginning with the one to ask about first."""
     ranked = sorted(scored, key=lambda score: (-score[1], score[0].id))
     near, far = ranked[:DIVERSE], ranked[DIVERSE:]
@@ -82,22 +83,9 @@ def _order(scored: Sequence[tuple[Row[Any], float, tuple[float, ...]]], items: S
         return []
     has_features = len(lengths) == 1 and lengths != {0}
     features = np.stack([np.array(given) if has_features else _words(row) for row, _, given in near])
-    features /= np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
-    distance = np.full(len(near), 2.0)
-    begun = {row.id for row in items if row.is_begun}
-    for at, (row, _, _) in enumerate(near):
-        if row.id in begun:
-            distance = np.minimum(distance, 1 - features @ features[at])
-    spread, chosen = np.array([spread for _, spread, _ in near]), list[int]()
-    left = np.ones(len(near), dtype=bool)
-    while left.any():
-        # The small term puts the more uncertain first among items that are like one already chosen.
-        gain = np.where(left, spread * (np.maximum(distance, 0) + 1e-6), -1.0)
-        best = int(gain.argmax())
-        chosen.append(best)
-        left[best] = False
-        distance = np.minimum(distance, 1 - features @ features[best])
-    return [near[at][0].id for at in chosen] + [row.id for row, _, _ in far]
+    begun = np.array([row.is_begun for row, _, _ in near], dtype=bool)
+    order = diverse_order(np.array([spread for _, spread, _ in near]), features, begun)
+    return [near[at][0].id for at in order] + [row.id for row, _, _ in far]
 
 
 def _words(row: Row[Any]) -> np.ndarray[tuple[int], np.dtype[np.float64]]:

@@ -16,7 +16,7 @@ from palate.core import ConfigError, DataError, Preference, Tracker, derive_seed
 from palate.data.formats import ColumnTypes, Recognised, read_preferences
 from palate.data.jsonl import write_rows
 from palate.data.splits import split_held_out
-from palate.evaluation.active_learning import ask_next
+from palate.evaluation.active_learning import DrawnMembers, ask_next
 from palate.evaluation.label_curve import measured_curve
 from palate.evaluation.reward_change import (
     PAGE,
@@ -124,7 +124,7 @@ class Refresh:
             return accuracy_of(ComparedPredictions.of(before, further, test).summary())
 
         curve = measured_curve(run, train, self.curve, accuracy, accuracy_of(figures["new"]))
-        asked_next = ask_next(run, self.preferences, model, prompts)
+        asked_next = ask_next(run, self.preferences, lambda: DrawnMembers(model, prompts, run.seed))
         curve_figures = {} if curve is None else {"curve": {"text": curve.sentence(), "gain": asdict(curve.forecasts[0].gain)}}
         run.summary({"prompts": len(prompts), "tests": figures, "scale": ranked.summary(), "last": last, **curve_figures, **asked_next})
         Console().print(change_table(figures, ranked.summary()))

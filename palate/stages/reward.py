@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 from torch import nn
 
@@ -18,7 +18,7 @@ from palate.data.jsonl import write_rows
 from palate.data.prompt_region import PromptRegion
 from palate.data.splits import shuffled, split_held_out
 from palate.distributed.ranks import from_writer
-from palate.evaluation.active_learning import ask_next
+from palate.evaluation.active_learning import DrawnMembers, TrainedMembers, ask_next
 from palate.evaluation.ensemble_summary import ensemble_summary, joined_predictions
 from palate.evaluation.reward_check.length_effect import length_of_rows
 from palate.evaluation.reward_model import REFERENCE_PROMPTS, assess, card_of, normalisation_of, predictions, reference_samples
@@ -28,6 +28,7 @@ from palate.models.reward_file import member_heads
 from palate.models.scalar import ScalarModel, scalar_from
 from palate.objectives.bradley_terry import BradleyTerry
 from palate.objectives.reward_objectives import RewardObjective
+from palate.rewards.combination import RewardModels
 from palate.rewards.ensemble_members import require_alike_starts
 from palate.rewards.learned import LearnedReward
 from palate.runs.member_runs import member_runs
@@ -163,7 +164,9 @@ class Reward:
             done.append(member.directory)
             for stopped in (member, run):
                 check_stop(stopped)
-        run.summary(from_writer(partial(ensemble_summary, run.directory, done)))
+        summary = from_writer(partial(ensemble_summary, run.directory, done))
+        asked = ask_next(run, self.preferences, lambda: TrainedMembers(RewardModels.load([str(path) for path in done])))
+        run.summary({**summary, **asked})
 
     def _trained(self, run: Run, task: RewardTask, model: ScalarModel) -> dict[str, object]:
         """Train a model, write it with its report card and its predictions, and return the figures of the summary."""
@@ -185,10 +188,8 @@ class Reward:
             whole = penalty.batches(batches)
             last = fit(run, learner, epochs, whole, penalty, "reward", search(self.keep, lambda: mean_loss(whole(task.choosing), penalty)))
         model = trained(run, model, self.adapters, learner)
-        both_heads = None
-        if self.length_head is not None:
-            both_heads = length_of_rows(joined_predictions(model, task))
-            model = without_length(model)
+        both_heads = None if self.length_head is None else length_of_rows(joined_predictions(model, task))
+        model = model if self.length_head is None else without_length(model)
         spread = self._normalise(run, model, task)
         rows = predictions(model, task.test, task.dimensions)
         write_rows(run.directory / "predictions.jsonl", rows)
@@ -203,8 +204,16 @@ class Reward:
             "spread": spread,
             "held_out": figures,
             **({} if self.length_head is None else {"length": {"both_heads": both_heads, "quality_head": length_of_rows(rows)}}),
-            **(ask_next(run, self.preferences, model, task.judged) if self.members is None else {}),
+            **self._asked_next(run, model, task),
         }
+
+    def _asked_next(self, run: Run, model: ScalarModel, task: RewardTask) -> dict[str, dict[str, Any]]:
+        """Order the queue that the preferences came from. Members with trunks of their own do so together, once all are done."""
+        if self.members is None:
+            return ask_next(run, self.preferences, lambda: DrawnMembers(model, task.judged, run.seed))
+        if self.members.trunk == "own":
+            return {}
+        return ask_next(run, self.preferences, lambda: TrainedMembers(RewardModels({"": LearnedReward(model)})))
 
     def _task(self, run: Run, train: list[Preference], test: Sequence[Preference], model: ScalarModel) -> RewardTask:
         """Return the judged prompts in the model's tokens, and record what cannot be used.
@@ -276,9 +285,7 @@ class Reward:
             reasons += ["its prompt is in the region that is left out"] * count
         run.dropped(self.preferences, reasons)
         if not train:
-            raise DataError(
-                f"{self.preferences}: no preference is left to train on. Give more prompts than are held out, or leave out fewer"
-            )
+            raise DataError(f"{self.preferences}: no preference is left to train on. Give more prompts, or leave out fewer")
         return (shuffled(train, derive_seed(run.seed, "shuffle")) if self.control == "shuffled" else train), test
 
     def _grouped(self, run: Run, path: str, rows: list[Preference]) -> list[Preference]:

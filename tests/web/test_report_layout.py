@@ -5,12 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Page
 
+from palate.evaluation.coverage.coverage_report import coverage, read_deployment, read_judged
 from palate.evaluation.report import ReportData, Training, TrainingPoint, TrainingRun, Variant, render
+from palate.evaluation.report.coverage_page import render_coverage
 from tests.unit.evaluation.sample_report import part_of_sample, sample_report, sample_reward_model, sample_without_gold
+from tests.unit.evaluation.test_coverage import asked, judged_file, prompts
 
 SCREENS = {"wide": (1400, 1000), "phone": (400, 800)}
 
@@ -92,3 +96,18 @@ def test_nothing_lies_on_something_else_or_is_cut_off(pages: dict[str, str], scr
     assert screen.evaluate(TEXTS) == []
     assert screen.evaluate(WIDE) == []
     assert screen.evaluate(HALVES) == 0
+
+
+@pytest.fixture
+def coverage_page(tmp_path: Path) -> str:
+    """A page with a hole, a long name, and prompts to collect next."""
+    judged = read_judged(judged_file(tmp_path, prompts(1, 80, ("cook", "code")), 1.0, 1.0), None)
+    report, _ = coverage(judged, read_deployment(asked(tmp_path, prompts(0, 60))))
+    named = replace(report.clusters[0], name="internationalisation, counterrevolutionary, " + report.clusters[0].name)
+    return render_coverage(replace(report, clusters=(named, *report.clusters[1:])), prompts(2, 8))
+
+
+def test_the_page_of_coverage_fits_its_screen(coverage_page: str, screen: Page) -> None:
+    screen.set_content(coverage_page)
+    assert screen.evaluate(TEXTS) == []
+    assert screen.evaluate(WIDE) == []

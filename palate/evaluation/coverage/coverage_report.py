@@ -200,8 +200,8 @@ def coverage(
     return report, reach
 
 
-def collect_next(judged: JudgedPrompts, deployment: Deployment, reach: PromptReach, count: int, seed: int = 0) -> list[Row]:
-    """Return the rows of prompts to collect judgments on next, in the order in which to ask; at most `count`.
+def collect_next(judged: JudgedPrompts, deployment: Deployment, reach: PromptReach, count: int, seed: int = 0) -> list[int]:
+    """Return the numbers of the prompts to collect judgments on next, in the order in which to ask; at most `count`.
 
     A prompt that was judged is not among them. The chance of a prompt grows with how much farther it is from judged prompts than usual,
     and falls where many candidates are alike. At least 30 % come at random, as in the queue of the rating server
@@ -215,7 +215,7 @@ def collect_next(judged: JudgedPrompts, deployment: Deployment, reach: PromptRea
     rng = np.random.default_rng(derive_seed(seed, "coverage", "collect"))
     chosen = select(need, count, rng, reach.features[open_ones].astype(np.float64))
     order = chosen.indices[np.lexsort((chosen.indices, -need[chosen.indices], chosen.is_random))]
-    return [deployment.rows[k] for k in open_ones[order]]
+    return [int(k) for k in open_ones[order]]
 
 
 def _errors(judged: JudgedPrompts, models: RewardModels) -> tuple[RewardErrors | None, Counter[str]]:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from palate.agreement import ask_further, ensemble_disagreement, majority_ceiling, rater_noise_ceiling, select
-from palate.agreement.selection import inclusion, neighbourly, novelty, systematic
+from palate.agreement.selection import diverse_order, inclusion, neighbourly, novelty, systematic
 from palate.core import DataError
 
 
@@ -124,3 +124,14 @@ def test_whether_a_further_rater_is_asked(votes, more) -> None:
     assert bool(ask_further(np.array(votes, dtype=float), overlap=2, most=5)) == more
     assert ask_further(np.array([votes, [0, 0, 0]], dtype=float), overlap=2, most=5).tolist() == [more, True]
     assert not ask_further(np.array([1.0, 0.0, 0.0]), overlap=1, most=3)
+
+
+def test_what_is_uncertain_comes_first_and_what_is_alike_does_not_follow() -> None:
+    uncertainty = np.array([0.9, 0.8, 0.5, 0.1])
+    features = np.array([[2.0, 0.0], [1.0, 0.0], [0.0, 3.0], [-1.0, 0.0]])
+    nobody = np.zeros(4, dtype=bool)
+    assert diverse_order(uncertainty, features, nobody).tolist() == [0, 2, 3, 1], "the second is like the first, whatever its length"
+    asked = np.array([True, False, False, False])
+    assert diverse_order(uncertainty, features, asked).tolist() == [2, 3, 0, 1], "the first is being asked about already"
+    assert diverse_order(np.zeros(3), features[:3], nobody[:3]).tolist() == [0, 1, 2]
+    assert diverse_order(uncertainty[:0], features[:0], nobody[:0]).tolist() == []

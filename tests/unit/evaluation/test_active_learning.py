@@ -4,27 +4,32 @@ import random
 import time
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
 import torch
 
 from palate.config.read import dump_config
-from palate.core import Message
+from palate.core import Completion, Message, Prompt
 from palate.data.formats import read_preferences
 from palate.data.jsonl import read_rows, write_rows
-from palate.evaluation.active_learning import Ensemble, ask_next
+from palate.evaluation.active_learning import DrawnMembers, ask_next
 from palate.models.scalar import load_scalar, scalar_from
 from palate.raters.people import People
 from palate.ratings import Answer, Candidate, Item, Project, Ratings, open_ratings
+from palate.rewards.combination import RewardModels
 from palate.rewards.ensemble import drawn_heads, precision_of
 from palate.rewards.learned import LearnedReward
 from palate.runs.record import RunPlan
 from palate.runs.run import Run, open_run
 from palate.stages.collect import Collect
+from palate.stages.reward import Reward
 from palate.testing import tiny_policy, word_tokenizer
+from palate.training.bootstrap import Members
 from palate.training.comparisons import judged_prompts
+from palate.training.optimizer import AdamW
+from tests.support.stages import ran, rows_of, summary_of
 
 WORDS = ("rice", "beans", "salt", "cook", "guests", "today")
 
@@ -78,7 +83,7 @@ def scored(home: Path) -> tuple[Run, dict[str, dict[str, Any]]]:
     judged, _ = judged_prompts(read_preferences(preferences).rows, model.tokenizer, 1000)
     run = open_run(home / "runs", RunPlan("reward", "reward", {}, seed=3))
     with run.active():
-        return run, ask_next(run, str(preferences), model, judged)
+        return run, ask_next(run, str(preferences), lambda: DrawnMembers(model, judged, run.seed))
 
 
 def test_what_nobody_judged_is_scored_and_the_queue_takes_its_order(home: Path) -> None:
@@ -126,7 +131,7 @@ def test_preferences_from_elsewhere_ask_nobody(home: Path) -> None:
     write_rows(home / "own.jsonl", [{"prompt": "the rice", "chosen": " make salt", "rejected": " make rice"}])
     model = load_scalar(home / "reward")
     run = open_run(home / "runs", RunPlan("own", "reward", {}))
-    assert ask_next(run, str(home / "own.jsonl"), model, []) == {}
+    assert ask_next(run, str(home / "own.jsonl"), lambda: DrawnMembers(model, [], run.seed)) == {}
 
 
 def test_states_are_what_the_heads_read(home: Path) -> None:
@@ -135,10 +140,10 @@ def test_states_are_what_the_heads_read(home: Path) -> None:
     trees = [one.tree for one in judged_prompts(preferences, model.tokenizer, 1000)[0]]
     reward = LearnedReward(model)
     assert model._head(reward.states(trees)).detach() == pytest.approx(reward.score_trees(trees), abs=1e-5)
-    members = Ensemble.of(model, [], 0).heads["overall"]
+    members = DrawnMembers(model, [], 0).heads()["overall"]
     assert members.shape == (16, model.module.config.hidden_size)
     reading = scalar_from(tiny_policy("qwen3", word_tokenizer()), ("overall",), seed=0, reads_likelihood=True)
-    assert Ensemble.of(reading, [], 0).heads["overall"].shape == (16, model.module.config.hidden_size + 1)
+    assert DrawnMembers(reading, [], 0).heads()["overall"].shape == (16, model.module.config.hidden_size + 1)
     assert torch.tensor(members).std() < 2 * (model.module.config.hidden_size + 1) ** -0.5
 
 
@@ -157,5 +162,35 @@ def test_members_disagree_less_the_more_they_have_learned_from(home: Path) -> No
     model = load_scalar(home / "reward")
     preferences = read_preferences(next((home / "runs").glob("judged-*")) / "preferences.jsonl").rows
     judged = judged_prompts(preferences, model.tokenizer, 1000)[0]
-    untaught, taught = (Ensemble.of(model, given, 0).heads["overall"].var(0).sum() for given in ([], judged * 50))
+    untaught, taught = (DrawnMembers(model, given, 0).heads()["overall"].var(0).sum() for given in ([], judged * 50))
     assert taught < 0.95 * untaught
+
+
+@pytest.mark.parametrize("trunk", ["own", "shared"])
+def test_the_members_of_an_ensemble_that_was_trained_order_the_queue(home: Path, trunk: Literal["own", "shared"]) -> None:
+    tiny_policy("qwen3", word_tokenizer()).save(home / "base")
+    preferences = next((home / "runs").glob("judged-*"))
+    stage = Reward(
+        str(home / "base"), str(preferences), held_out_share=0.3, prompts_per_step=1, epochs=4, optimizer=AdamW(lr=1e-2),
+        members=Members(count=3, trunk=trunk),
+    )  # fmt: skip
+    run = ran(stage, home / "runs" / "reward", "reward")
+    rows = rows_of(run, "scores.jsonl")
+    assert summary_of(run)["asked_next"]["items"] == len(rows) == 36 - 4
+    assert not list(run.glob("members/*/scores.jsonl"))
+    models = RewardModels.load((str(run),))
+    assert len(models.members) == 3
+    ratings = open_ratings(str(home / "runs" / "ratings.db"))
+    for row in rows[:8]:
+        item = ratings.item(row["item"])
+        completions = [Completion(candidate.text) for candidate in item.candidates]
+        raw = models.raw(models.score([Prompt("x", item.conversation)], [completions]).members)[..., 0]
+        scores = np.array(row["scores"]["overall"])
+        assert scores.shape == (2, 3)
+        assert np.abs(scores.T - raw.numpy()).max() < 1e-3
+        assert row["spread"] == pytest.approx((1 / (1 + np.exp(scores[1] - scores[0]))).std(), abs=1e-3)
+    assert len({row["spread"] for row in rows}) > 20
+    (project,) = ratings.projects()
+    counts = asked_first(ratings, project, {str(row["item"]): float(row["spread"]) for row in rows}, 10)
+    ratings.close()
+    assert counts["high"] > counts["low"] + 3

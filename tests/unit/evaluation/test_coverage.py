@@ -152,21 +152,21 @@ def test_what_is_collected_next_fills_the_hole_and_keeps_a_random_part(tmp_path:
     deployment = read_deployment(asked(tmp_path, [*prompts(0, 60), *prompts(1, 5, ("cook",))]))
     judged = read_judged(judged_file(tmp_path, prompts(1, 80, ("cook", "code"))), None)
     _, reach = coverage(judged, deployment)
-    rows = collect_next(judged, deployment, reach, 40)
-    assert rows == collect_next(judged, deployment, reach, 40)
-    texts = [str(row["prompt"][0]["content"]) for row in rows]  # type: ignore[index]
+    numbers = collect_next(judged, deployment, reach, 40)
+    assert numbers == collect_next(judged, deployment, reach, 40)
+    texts = [deployment.prompts[k].text for k in numbers]
     assert len(set(texts)) == 40
     assert not set(texts) & {prompt.text for prompt in judged.prompts}
     is_tax = [
-        bool(set(str(row["prompt"][0]["content"]).split()) & set(KINDS["tax"]))  # type: ignore[index]
+        bool(set(deployment.prompts[k].text.split()) & set(KINDS["tax"]))
         for seed in range(10)
-        for row in collect_next(judged, deployment, reach, 40, seed)
+        for k in collect_next(judged, deployment, reach, 40, seed)
     ]
     chosen, at_random = [[flag for k, flag in enumerate(is_tax) if (k % 40 < 28) == is_first] for is_first in (True, False)]
     assert sum(chosen) / len(chosen) > 0.6
     assert sum(at_random) / len(at_random) < 0.4
     assert len(collect_next(judged, deployment, reach, 1000)) == 180
-    assert collect_next(judged, deployment, reach, 40, seed=1) != rows
+    assert collect_next(judged, deployment, reach, 40, seed=1) != numbers
 
 
 def test_samples_keep_their_completions(tmp_path: Path) -> None:
@@ -175,7 +175,8 @@ def test_samples_keep_their_completions(tmp_path: Path) -> None:
     deployment = read_deployment(tmp_path / "samples.jsonl")
     assert len(deployment.prompts) == 6
     judged = read_judged(judged_file(tmp_path, ["else"]), None)
-    write_rows(tmp_path / "next.jsonl", collect_next(judged, deployment, coverage(judged, deployment)[1], 10))
+    numbers = collect_next(judged, deployment, coverage(judged, deployment)[1], 10)
+    write_rows(tmp_path / "next.jsonl", [deployment.rows[k] for k in numbers])
     assert [[one.text for one in group.completions] for group in read_completion_groups(tmp_path / "next.jsonl").rows] == [
         ["one", "two"]
     ] * 6

@@ -23,7 +23,7 @@ from palate.web.credentials import hashed
 from tests.support.rating_server import RatingServer, open_rating_server
 from tests.support.waiting import joined, wait_until
 from tests.unit.raters.test_rating_project import KEY, judge, owner_key
-from tests.unit.stages.online.toy import SLOW, alike, configured, summary, trained, weights
+from tests.unit.stages.online.toy import LETTERS, SLOW, alike, configured, summary, trained, weights
 
 LONG: Mapping[str, Any] = {"kind": "rules", "rules": [{"points": -0.1, "shortest": k, "unit": "characters"} for k in range(1, 41)]}
 """A tenth of a point per character, up to 40. Its process starts faster than that of a function."""
@@ -118,22 +118,29 @@ def test_the_policy_that_is_asked_about_is_the_one_that_learned_so_far(data: Pat
 
 
 def test_a_second_model_that_disagrees_makes_a_pair_suspect(data: Path, server: RatingServer, tmp_path: Path) -> None:
-    """A part of the reward without weight is a second model: here it sees only whether three words were written."""
-    words = [{"points": -1.0, "shortest": 3, "unit": "words"}]
-    parts = {"long": LONG, "words": {"kind": "rules", "rules": words, "weight": 0.0}}
+    """A part of the reward without weight is a second model: here it likes the letters that the reward, a length, does not see."""
+    parts = {"long": LONG, "letters": {**LETTERS, "weight": 0.0}}
     run, _ = trained(asking(data, server, {"every": 3, "pairs": 4}, rewards=parts), tmp_path / "run")
     (pairs,) = batches(run).values()
+    known = {pair["choice"] == "known" for pair in pairs}
+    assert False in known
 
     def standard(name: str) -> list[float]:
         values = [pair["gains"][name] for pair in pairs]
         mean = sum(values) / len(values)
         spread = (sum((value - mean) ** 2 for value in values) / len(values)) ** 0.5
-        return [(value - mean) / spread if spread else 0.0 for value in values]
+        assert spread > 0, f"{name} says the same of all pairs"
+        return [(value - mean) / spread for value in values]
 
-    suspicion = [one - other for one, other in zip(standard("reward"), standard("second"), strict=True)]
-    targeted = [value for value, pair in zip(suspicion, pairs, strict=True) if pair["choice"] == "targeted"]
-    others = [value for value, pair in zip(suspicion, pairs, strict=True) if pair["choice"] in {"random", "unasked"}]
-    assert min(targeted) >= max(others) - 1e-9
+    reward, second = standard("reward"), standard("second")
+    open_pairs = [k for k, pair in enumerate(pairs) if pair["choice"] != "known"]
+    targeted = {k for k in open_pairs if pairs[k]["choice"] == "targeted"}
+
+    def most(suspicion: Sequence[float]) -> set[int]:
+        return set(sorted(open_pairs, key=lambda k: -suspicion[k])[: len(targeted)])
+
+    assert targeted == most([one - other for one, other in zip(reward, second, strict=True)])
+    assert targeted != most(reward), "the reward alone would choose others"
 
 
 def test_it_stops_where_people_see_no_gain_and_keeps_the_best_weights(data: Path, server: RatingServer, tmp_path: Path) -> None:
