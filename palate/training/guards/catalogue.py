@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from palate.training.guards.limits import Guards, Limit, Watched
-from palate.training.guards.readings import AgainstStart, Divergence, Now, Reading
+from palate.training.guards.readings import AgainstStart, Divergence, LostGrades, Now, Reading, RiseSinceStart
 
 FIGURE = re.compile(r"\{[^}]*\}")
 
@@ -100,6 +100,22 @@ TABLE = (
         "raise kl.control.coef, lower optimizer.lr, and read some completions",
     ),
     Guard(
+        "refusals",
+        RiseSinceStart("refusals/share"),
+        "above",
+        "within 0.1 of that of the first iterations, unless many prompts must be refused",
+        "the share of completions that refuse has risen by {value:.2f} since the first iterations",
+        "read some refusals; check whether raters or judges prefer them, and measure over-refusal with evals of kind comply",
+    ),
+    Guard(
+        "tax",
+        LostGrades(),
+        "above",
+        "below 0.02",
+        "an eval has lost at least {value:.2f} of its mean grade since the start: the policy forgets a skill",
+        "look at tax/ in metrics.jsonl; learn texts beside the rewards (pretraining), raise kl.control.coef, or average with the start",
+    ),
+    Guard(
         "clip",
         Now("clip_fraction/mean"),
         "above",
@@ -188,7 +204,7 @@ def guards_page() -> list[str]:
     lines = ["| guard | reads | healthy | warns | says | what to do |", "|---|---|---|---|---|---|"]
     for guard in TABLE:
         limit = guard.limits(Guards())
-        reads = ", ".join(f"`online/{name}`" for name in guard.reading.metrics)
+        reads = ", ".join(f"`{name}`" if name.startswith("tax/") else f"`online/{name}`" for name in guard.reading.metrics)
         warns = "never" if limit is None or limit.warn is None else f"{guard.side} {limit.warn:g}, {limit.patience} iterations in a row"
         says = FIGURE.sub("...", guard.message)
         lines.append(f"| {' | '.join((f'`{guard.name}`', reads, guard.healthy, warns, says, guard.remedy))} |")
