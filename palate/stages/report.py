@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -25,10 +25,11 @@ from palate.evaluation.published_sections import published_of
 from palate.evaluation.report import LabelSource, LineageRow, ReportData, RunWarning, StageTiming, Variant, VariantRole, write_report
 from palate.evaluation.report.lever_records import Levers
 from palate.evaluation.report.what_was_learned import learned_and_not
+from palate.evaluation.report_faults import fault_check
 from palate.evaluation.revision_figures import revision_rounds
 from palate.evaluation.rule_sections import rules_of
 from palate.evaluation.tax_figures import tax_rows
-from palate.evaluation.training_prompts import prompts_note
+from palate.evaluation.training_prompts import training_prompts
 from palate.runs.record import RunRecord, ancestry, read_record
 from palate.runs.run import WARNINGS, Run
 
@@ -143,16 +144,19 @@ class Report:
                 raise ConfigError(f"{name!r} is not one of the training runs. Use one of: {', '.join(self.training)}")
 
     def run(self, run: Run) -> None:
-        """Write `report.html`."""
+        """Write `report.html`, and to `summary.json` the faults that it names and the warnings that it shows."""
         data = self._data(run)
         write_report(data, run.directory / "report.html")
-        run.summary({"page": "report.html", "models": [model.name for model in self.models]})
+        warnings = [{"run": one.run, "guard": one.guard, "step": one.step, "times": one.times} for one in data.warnings]
+        faults = {} if data.faults is None else {"faults": asdict(data.faults)}
+        run.summary({"page": "report.html", "models": [model.name for model in self.models], **faults, "warnings": warnings})
 
     def _data(self, run: Run) -> ReportData:
         self._refuse_names_of_two_models()
         models = [read_evaluated(model.name, model.evaluation) for model in self.models]
         contents = [str(row["content"]) for model in models for row in model.rows if "content" in row]
-        prompts = prompts_note([model.evaluation for model in self.models], contents)
+        trained_on = training_prompts([model.evaluation for model in self.models], contents)
+        prompts = trained_on.sentence
         reference = next(model for model in models if model.key == self.reference)
         reward = None if self.reward is None else report_sections.reward_of(self.reward, self.control, self.judgments)
         training = None
@@ -164,6 +168,8 @@ class Report:
         searched = next((model.name for model in self.models if model.role == "search"), self.reference)
         record = read_record(run.directory)
         ancestors = ancestry(run.directory)
+        audit, tax, controls = report_sections.audit_of(models), tax_rows(self.training), control_rows(models, reference)
+        roles = {model.name: model.role for model in self.models}
         return ReportData(
             title=self.title,
             subtitle=self.subtitle,
@@ -178,15 +184,26 @@ class Report:
             reward_model=reward,
             sweep=kl_sweep(self.sweep, reference, self.reference) if self.sweep else None,
             levers=levers_of(self.levers, None if reward is None else reward.rows[0].ceiling) if self.levers else Levers(),
-            controls=control_rows(models, reference),
+            controls=controls,
+            faults=fault_check(
+                models,
+                roles,
+                reference,
+                audit=audit,
+                tax=tax,
+                controls=controls,
+                prompts=trained_on,
+                reward=self.reward,
+                judgments=self.judgments,
+            ),
             revisions=None if self.revisions is None else revision_rounds(self.revisions, self.revision_labels),
             comparison=None if self.comparison is None else read_comparison(Path(self.comparison)),
             costs=tuple(model_cost(model.name, model.evaluation) for model in self.models) if self.costs else (),
             sources=self._sources(),
             evals=report_sections.evals_of(models, reference),
-            tax=tax_rows(self.training),
+            tax=tax,
             lengths=lengths,
-            audit=report_sections.audit_of(models),
+            audit=audit,
             published=published_of(models),
             rules=rules_of(models, reference),
             exploits=report_sections.exploits_of(models),
