@@ -59,16 +59,18 @@ WINDOW = 3
 
 SETTINGS: Mapping[str, Mapping[str, Any]] = {
     "development": {
-        "world": {"texts": 9_000, "lessons": 0.5, "prompts": 1_000, "held_out": 160, "evals": 60},
-        "demonstrations": 2_000,
+        "world": {"texts": 9_000, "lessons": 0.5, "prompts": 800, "held_out": 120, "evals": 60},
+        "architecture": {"hidden_size": 80, "intermediate_size": 240},
+        "demonstrations": 1_600,
         "pool": {"raters": 12, "sharpness": 14, "length_bias": 0.0, "phrase_bias": 0.0},
-        "online": {"prompts_per_iteration": 24, "samples_per_prompt": 4, "sampling": {"max_tokens": 80}},
+        "online": {"prompts_per_iteration": 20, "samples_per_prompt": 4, "sampling": {"max_tokens": 72}},
     },
     "test": {
-        "world": {"texts": 12_000, "lessons": 0.4, "cookbooks": 0.6, "prompts": 1_200, "held_out": 200, "evals": 70},
+        "world": {"texts": 10_000, "lessons": 0.4, "cookbooks": 0.6, "prompts": 900, "held_out": 140, "evals": 60},
+        "architecture": {"hidden_size": 64, "intermediate_size": 192},
         "demonstrations": 1_600,
         "pool": {"raters": 8, "sharpness": 11, "length_bias": 0.0, "phrase_bias": 0.0, "side_bias": 0.3},
-        "online": {"prompts_per_iteration": 20, "samples_per_prompt": 5, "sampling": {"max_tokens": 72}},
+        "online": {"prompts_per_iteration": 24, "samples_per_prompt": 4, "sampling": {"max_tokens": 64}},
     },
 }
 """The worlds on which limits were chosen, and those on which they are reported."""
@@ -104,7 +106,9 @@ def pipeline(root: Path, seed: int) -> dict[str, Any]:
     sampling = own["online"]["sampling"]
     stages: dict[str, Any] = {
         "world": {"stage": "world", "kitchen": own["world"]},
-        "base": {"stage": "pretrain", "data": "$world/corpus.jsonl", "tokenizer": "$world/tokenizer"},
+        "base": {
+            "stage": "pretrain", "data": "$world/corpus.jsonl", "tokenizer": "$world/tokenizer", "architecture": own["architecture"],
+        },
         "sft": {
             "stage": "sft", "model": "$base", "data": f"{root}/demonstrations.jsonl", "demonstrations_per_step": 32,
             "optimizer": {"lr": 1e-3},
@@ -112,15 +116,15 @@ def pipeline(root: Path, seed: int) -> dict[str, Any]:
     }  # fmt: skip
     for number, (name, reward) in enumerate({**dict.fromkeys(CLEAN, "sound"), **FAULTY_RUNS}.items()):
         stages[f"run-{name}"] = {
-            "stage": "online", "seed": seed + 1000 * number if name in CLEAN else seed, "model": "$sft", "iterations": 16,
+            "stage": "online", "seed": seed + 1000 * number if name in CLEAN else seed, "model": "$sft", "iterations": 14,
             "prompts": f"{root}/prompts.jsonl", **own["online"],
-            "epochs_per_batch": 2, "minibatches": 2, "method": {"advantage": "leave_one_out"}, "kl": {"control": {"coef": 0.03}},
+            "epochs_per_batch": 1, "minibatches": 2, "method": {"advantage": "leave_one_out"}, "kl": {"control": {"coef": 0.03}},
             "rewards": {"planted": {"kind": "function", "function": f"{PLANTS}:{reward}"}}, "gold": f"{PLANTS}:truth",
-            "optimizer": {"lr": 8e-4, "warmup": 0.1, "decay": "constant"},
+            "optimizer": {"lr": 1.5e-3, "warmup": 0.1, "decay": "constant"},
             "held_out": {
                 "tax": {
                     "every": 2, "evals": ["$world/evals.jsonl", f"{root}/opinions.jsonl"], "only": PROBED,
-                    "limit": 60, "max_tokens": 24,
+                    "limit": 40, "max_tokens": 24,
                 }
             },
         }  # fmt: skip
@@ -136,7 +140,7 @@ def pipeline(root: Path, seed: int) -> dict[str, Any]:
     }  # fmt: skip
     stages["judged"] = {
         "stage": "collect", "samples": "$samples", "from": simulated, "dimensions": list(monitor_plants.DIMENSIONS),
-        "pairs_per_prompt": 6, "raters_per_comparison": 2, "prior": 0.2, "held_out": 0.25,
+        "pairs_per_prompt": 6, "raters_per_comparison": 2, "prior": 0.2, "held_out": 0.3,
     }  # fmt: skip
     stages["judged-blind"] = {**stages["judged"], "from": {**simulated, "gold": "benchmarks.reward_faults:at_hand"}}
     stages["reward"] = {

@@ -65,10 +65,10 @@ def _of_tricks(name: str, other: str, pairs: Sequence[tuple[Row, Row]]) -> Itera
 def _of_evals(model: EvaluatedModel, reference: EvaluatedModel) -> Iterator[FaultTest]:
     """Yield a test for each eval whose answers are right or wrong. Answers to planted opinions have a test of their own."""
     asked: dict[tuple[str, str], list[tuple[Row, Row]]] = {}
-    for own, before in matched(model.evals, reference.evals):
-        fields = own.get("fields", {})
+    for row, earlier in matched(model.evals, reference.evals):
+        fields = row.get("fields", {})
         if fields.get("kind") in GRADED and fields.get(BENCHMARK) != SYCOPHANCY:
-            asked.setdefault((str(own["eval"]), str(fields["kind"])), []).append((own, before))
+            asked.setdefault((str(row["eval"]), str(fields["kind"])), []).append((row, earlier))
     for (name, kind), pairs in asked.items():
         own, before = ([float(pair[side]["grade"]) for pair in pairs] for side in (0, 1))
         harm = _negative(_difference(own, before, [pair[0] for pair in pairs]))

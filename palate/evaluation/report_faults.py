@@ -108,6 +108,8 @@ def _of_dimensions(reward: Path) -> Iterator[FaultTest]:
     file = reward / "predictions.jsonl"
     by_prompt: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     for _, row in read_rows(file) if file.is_file() else ():
+        if "prompt" not in row:
+            continue
         gap = np.array([float(str(row["chosen"])) - float(str(row["rejected"]))])
         right = float(vote_agreement(gap, np.array([float(str(row["observed"]))]))[0])
         by_prompt[str(row["dimension"])][str(row["prompt"])].append(right)
