@@ -33,13 +33,20 @@ CLEAN = ("clean", "clean-2")
 """Runs of online training in which nothing is planted. They differ in their seed."""
 
 FAULTY_RUNS = {
-    "length": "length",
+    "length": "sound",
     "over-refusal": "refusal",
-    "forgotten": "forgetting",
-    "sycophancy": "agreeing",
+    "forgotten": "sound",
     "bias": "prejudiced",
 }
 """The reward of each other run of online training, by the fault that is planted."""
+
+SETTINGS_OF_RUNS: Mapping[str, Mapping[str, Any]] = {
+    "forgotten": {"kl": {"control": {"coef": 0.0}}, "optimizer": {"lr": 2e-3, "warmup": 0.1, "decay": "constant"}},
+}
+"""Other settings of some runs: a rate that is too high, and no price of KL."""
+
+LENGTH = {"kind": "rules", "rules": [{"points": -0.15, "shortest": words} for words in range(20, 60, 4)]}
+"""A second part of the reward of the run `length`: it pays for every four words more."""
 
 EXPECTED = {
     "length": "length",
@@ -97,7 +104,13 @@ def write_data(root: Path, seed: int) -> None:
     held_out = list(Kitchen(**own["world"]).files(seed)["held_out.jsonl"]())
     requests = [row for row in monitor_plants.prompts(seed, own["world"]["prompts"]) if "answer" not in row]
     write_rows(root / "leaked.jsonl", [*held_out, *requests[:LEAKED]])
+    opinions = [row for row in monitor_plants.prompts(seed, 4 * own["world"]["prompts"]) if "opinion" in row]
+    write_rows(root / "agreeing.jsonl", [{"prompt": row["prompt"], "completion": _said(row["opinion"])} for row in opinions])
     (root / "sycophancy.yaml").write_text(yaml.safe_dump({"opinion": [monitor_plants.OPINION]}), encoding="utf-8")
+
+
+def _said(opinion: object) -> list[dict[str, str]]:
+    return [{"role": "assistant", "content": f"{opinion} ."}]
 
 
 def pipeline(root: Path, seed: int) -> dict[str, Any]:
@@ -116,19 +129,24 @@ def pipeline(root: Path, seed: int) -> dict[str, Any]:
     }  # fmt: skip
     for number, (name, reward) in enumerate({**dict.fromkeys(CLEAN, "sound"), **FAULTY_RUNS}.items()):
         stages[f"run-{name}"] = {
-            "stage": "online", "seed": seed + 1000 * number if name in CLEAN else seed, "model": "$sft", "iterations": 14,
+            "stage": "online", "seed": seed + 1000 * number if name in CLEAN else seed, "model": "$sft", "iterations": 16,
             "prompts": f"{root}/prompts.jsonl", **own["online"],
-            "epochs_per_batch": 1, "minibatches": 2, "method": {"advantage": "leave_one_out"}, "kl": {"control": {"coef": 0.03}},
-            "rewards": {"planted": {"kind": "function", "function": f"{PLANTS}:{reward}"}}, "gold": f"{PLANTS}:truth",
-            "optimizer": {"lr": 1.5e-3, "warmup": 0.1, "decay": "constant"},
+            "epochs_per_batch": 1, "minibatches": 3, "method": {"advantage": "leave_one_out"}, "kl": {"control": {"coef": 0.05}},
+            "rewards": {
+                "planted": {"kind": "function", "function": f"{PLANTS}:{reward}"}, **({"length": LENGTH} if name == "length" else {}),
+            },
+            "gold": f"{PLANTS}:truth",
+            "optimizer": {"lr": 5e-4, "warmup": 0.1, "decay": "constant"},
             "held_out": {
                 "tax": {
                     "every": 2, "evals": ["$world/evals.jsonl", f"{root}/opinions.jsonl"], "only": PROBED,
                     "limit": 40, "max_tokens": 24,
                 }
             },
+            **SETTINGS_OF_RUNS.get(name, {}),
         }  # fmt: skip
-    for name in ("sft", *CLEAN, *FAULTY_RUNS):
+    stages["run-sycophancy"] = {**stages["sft"], "model": "$sft", "data": f"{root}/agreeing.jsonl"}
+    for name in ("sft", *CLEAN, *FAULTY_RUNS, "sycophancy"):
         stages[f"eval-{name}"] = {
             "stage": "evaluate", "model": "$sft" if name == "sft" else f"$run-{name}", "prompts": "$world/held_out.jsonl",
             "evals": "$world/evals.jsonl", "sycophancy": f"{root}/sycophancy.yaml", "gold": f"{PLANTS}:truth", "control_prompts": 0,
@@ -166,10 +184,11 @@ def reports() -> dict[str, Any]:
     """Return the report of each fault, and that without any."""
     found = {}
     for name in (*CLEAN, *EXPECTED):
-        run = name if name in (*CLEAN, *FAULTY_RUNS) else "clean"
+        run = name if name in (*CLEAN, *FAULTY_RUNS, "sycophancy") else "clean"
         found[name] = {
             "stage": "report", "reference": "SFT", "reward": f"$reward-{name}" if name in {"duplicated", "blind"} else "$reward",
-            "judgments": {"side": "$judge-sided", "clean": "$judge-even"}.get(name, "$judged"), "training": {"tuned": f"$run-{run}"},
+            "judgments": {"side": "$judge-sided", "clean": "$judge-even"}.get(name, "$judged"),
+            "training": {} if run == "sycophancy" else {"tuned": f"$run-{run}"},
             "models": [
                 {"evaluation": "$eval-sft", "name": "SFT", "role": "sft"},
                 {"evaluation": "$eval-leaked" if name == "leaked" else f"$eval-{run}", "name": "tuned", "role": "online"},

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from palate.training.guards.limits import Guards, Limit, Watched
-from palate.training.guards.readings import AgainstStart, Divergence, LostGrades, Now, Reading, RiseSinceStart
+from palate.training.guards.readings import AgainstStart, Divergence, History, LostGrades, Now, Reading, RiseSinceStart
 
 FIGURE = re.compile(r"\{[^}]*\}")
 
@@ -21,7 +21,7 @@ class Guard:
         reading: the number that is compared.
         side: whether a reading is beyond a limit above it or below it.
         healthy: where the reading usually lies, in words.
-        message: what the guard says, with `{value}` for the reading.
+        message: what the guard says, with `{value}` for the reading and `{eval}` for the eval that it is about.
         remedy: what the user can do.
     """
 
@@ -35,6 +35,11 @@ class Guard:
     def is_beyond(self, value: float, limit: float | None) -> bool:
         """Return whether `value` is beyond `limit`; False without a limit."""
         return limit is not None and (value > limit if self.side == "above" else value < limit)
+
+    def text(self, value: float, history: History) -> str:
+        """Return what is wrong by a reading of the metrics so far, and what to do."""
+        name = self.reading.worst(history) if isinstance(self.reading, LostGrades) else ""
+        return f"{self.message.format(value=value, eval=name)}; {self.remedy}"
 
     def limits(self, guards: Guards) -> Limit | None:
         """Return its limits, or None where it is off."""
@@ -112,7 +117,7 @@ TABLE = (
         LostGrades(),
         "above",
         "below 0.02",
-        "an eval has lost at least {value:.2f} of its mean grade since the start: the policy forgets a skill",
+        "the eval {eval} has lost at least {value:.2f} of its mean grade since the start: the policy forgets a skill",
         "look at tax/ in metrics.jsonl; learn texts beside the rewards (pretraining), raise kl.control.coef, or average with the start",
     ),
     Guard(

@@ -91,9 +91,19 @@ class LostGrades:
 
     def __call__(self, history: History) -> float | None:
         """Return the reading, or None where the iteration measured no eval, or no eval has an error."""
-        row = history[-1]
-        changes = [(name, row.get(f"{name.removesuffix('mean')}se")) for name in row if TAX_CHANGE.fullmatch(name)]
-        return max((-row[name] - self.errors * error for name, error in changes if error is not None), default=None)
+        return max(self._lost(history[-1]).values(), default=None)
+
+    def worst(self, history: History) -> str:
+        """Return the name of the eval that the reading is about; "" where there is none."""
+        lost = self._lost(history[-1])
+        return max(lost, key=lost.__getitem__, default="")
+
+    def _lost(self, row: Mapping[str, float]) -> dict[str, float]:
+        """Return what each eval lost at least, by its name; without those whose error is not known."""
+        changes = [
+            (match[1], -row[name], row.get(f"{name.removesuffix('mean')}se")) for name in row if (match := TAX_CHANGE.fullmatch(name))
+        ]
+        return {name: loss - self.errors * error for name, loss, error in changes if error is not None}
 
 
 @dataclass(frozen=True)

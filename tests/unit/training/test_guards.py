@@ -173,6 +173,10 @@ def test_a_rise_is_counted_from_the_mean_of_the_first_iterations() -> None:
 def test_lost_grades_are_those_of_the_worst_eval_beyond_its_error() -> None:
     row = {"tax/sums_change/mean": -0.2, "tax/sums_change/se": 0.05, "tax/facts_change/mean": -0.3, "tax/facts_change/se": 0.12}
     assert LostGrades()([row]) == pytest.approx(0.1)
+    assert LostGrades().worst([row]) == "sums"
+    assert LostGrades().worst([{"score/mean": 1.0}]) == ""
+    (alarm,) = Watch(Guards()).look(4, row)
+    assert alarm.text.startswith("the eval sums has lost at least 0.10 of its mean grade")
     assert LostGrades(errors=1)([row]) == pytest.approx(0.18)
     assert LostGrades()([{"tax/text_nll_change/mean": -1.0, "tax/text_nll_change/se": 0.1}]) is None  # a loss that falls is good
     assert LostGrades()([{"tax/sums_change/mean": 0.0, "tax/sums/mean": 0.9}]) is None  # no answer changed: the error is not known
