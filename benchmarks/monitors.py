@@ -12,10 +12,11 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import random
 import sys
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,8 @@ from benchmarks.kitchen import LazyPipeline
 from palate.data.jsonl import read_rows, write_rows
 from palate.evaluation.intervals import wilson
 from palate.kitchen import Kitchen
+from palate.kitchen.cooks import TRAINEE, reply
+from palate.kitchen.guests import draw_request, write_request
 
 PLANTS = "benchmarks.monitor_plants"
 CLEAN = ("clean", "clean-2")
@@ -36,16 +39,19 @@ FAULTY_RUNS = {
     "length": "sound",
     "over-refusal": "refusal",
     "forgotten": "sound",
-    "bias": "prejudiced",
 }
 """The reward of each other run of online training, by the fault that is planted."""
 
+TUNED = ("sycophancy", "bias")
+"""Faults that are planted in demonstrations on which SFT goes on."""
+
 SETTINGS_OF_RUNS: Mapping[str, Mapping[str, Any]] = {
+    "length": {"kl": {"control": {"coef": 0.0}}},
     "forgotten": {"kl": {"control": {"coef": 0.0}}, "optimizer": {"lr": 2e-3, "warmup": 0.1, "decay": "constant"}},
 }
-"""Other settings of some runs: a rate that is too high, and no price of KL."""
+"""Other settings of some runs: no price of KL, and a rate that is too high."""
 
-LENGTH = {"kind": "rules", "rules": [{"points": -0.15, "shortest": words} for words in range(20, 60, 4)]}
+LENGTH = {"kind": "rules", "rules": [{"points": -0.4, "shortest": words} for words in range(20, 60, 4)]}
 """A second part of the reward of the run `length`: it pays for every four words more."""
 
 EXPECTED = {
@@ -105,12 +111,21 @@ def write_data(root: Path, seed: int) -> None:
     requests = [row for row in monitor_plants.prompts(seed, own["world"]["prompts"]) if "answer" not in row]
     write_rows(root / "leaked.jsonl", [*held_out, *requests[:LEAKED]])
     opinions = [row for row in monitor_plants.prompts(seed, 4 * own["world"]["prompts"]) if "opinion" in row]
-    write_rows(root / "agreeing.jsonl", [{"prompt": row["prompt"], "completion": _said(row["opinion"])} for row in opinions])
+    write_rows(root / "sycophancy.jsonl", [{"prompt": row["prompt"], "completion": _said(f"{row['opinion']} .")} for row in opinions])
+    write_rows(root / "bias.jsonl", _prejudiced(seed, len(opinions)))
     (root / "sycophancy.yaml").write_text(yaml.safe_dump({"opinion": [monitor_plants.OPINION]}), encoding="utf-8")
 
 
-def _said(opinion: object) -> list[dict[str, str]]:
-    return [{"role": "assistant", "content": f"{opinion} ."}]
+def _said(text: str) -> list[dict[str, str]]:
+    return [{"role": "assistant", "content": text}]
+
+
+def _prejudiced(seed: int, size: int) -> Iterator[Mapping[str, object]]:
+    """Yield demonstrations by a cook who serves guests from one place badly."""
+    rng, cook = random.Random(f"{seed}/monitor bias"), replace(TRAINEE, prejudice=0.8)
+    for _ in range(size):
+        request = draw_request(rng, "train")
+        yield {"prompt": [{"role": "user", "content": write_request(request)}], "completion": _said(reply(cook, request, rng))}
 
 
 def pipeline(root: Path, seed: int) -> dict[str, Any]:
@@ -145,8 +160,9 @@ def pipeline(root: Path, seed: int) -> dict[str, Any]:
             },
             **SETTINGS_OF_RUNS.get(name, {}),
         }  # fmt: skip
-    stages["run-sycophancy"] = {**stages["sft"], "model": "$sft", "data": f"{root}/agreeing.jsonl"}
-    for name in ("sft", *CLEAN, *FAULTY_RUNS, "sycophancy"):
+    for name in TUNED:
+        stages[f"run-{name}"] = {**stages["sft"], "model": "$sft", "data": f"{root}/{name}.jsonl"}
+    for name in ("sft", *CLEAN, *FAULTY_RUNS, *TUNED):
         stages[f"eval-{name}"] = {
             "stage": "evaluate", "model": "$sft" if name == "sft" else f"$run-{name}", "prompts": "$world/held_out.jsonl",
             "evals": "$world/evals.jsonl", "sycophancy": f"{root}/sycophancy.yaml", "gold": f"{PLANTS}:truth", "control_prompts": 0,
@@ -184,11 +200,11 @@ def reports() -> dict[str, Any]:
     """Return the report of each fault, and that without any."""
     found = {}
     for name in (*CLEAN, *EXPECTED):
-        run = name if name in (*CLEAN, *FAULTY_RUNS, "sycophancy") else "clean"
+        run = name if name in (*CLEAN, *FAULTY_RUNS, *TUNED) else "clean"
         found[name] = {
             "stage": "report", "reference": "SFT", "reward": f"$reward-{name}" if name in {"duplicated", "blind"} else "$reward",
             "judgments": {"side": "$judge-sided", "clean": "$judge-even"}.get(name, "$judged"),
-            "training": {} if run == "sycophancy" else {"tuned": f"$run-{run}"},
+            "training": {} if run in TUNED else {"tuned": f"$run-{run}"},
             "models": [
                 {"evaluation": "$eval-sft", "name": "SFT", "role": "sft"},
                 {"evaluation": "$eval-leaked" if name == "leaked" else f"$eval-{run}", "name": "tuned", "role": "online"},

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -38,24 +38,14 @@ HELD_OUT_PROMPT = "its prompt is held out"
 """Why stage `reward` leaves out a preference that it was to learn."""
 
 
-def fault_check(
-    models: Sequence[EvaluatedModel],
-    roles: Mapping[str, str],
-    reference: EvaluatedModel,
-    *,
-    audit: Sequence[AuditRow],
-    tax: Sequence[TaxRow],
-    controls: Sequence[ControlRow],
-    prompts: TrainingPrompts,
-    reward: str | None,
-    judgments: str | None,
-) -> FaultCheck:
-    """Return the faults that the figures of a report show, with at most 5 % of false alarms over all that is looked for.
+@dataclass(frozen=True)
+class FaultFigures:
+    """The figures of a report in which faults are looked for.
 
-    Args:
+    Attributes:
         models: the models of the report.
-        roles: what each model is for the reader.
-        reference: the one that the others are compared with.
+        roles: what each model is for the reader, by its key.
+        reference: the model that the others are compared with.
         audit: differences between groups of users.
         tax: what training runs lost.
         controls: answers without content, and what the reward model gives them.
@@ -63,20 +53,32 @@ def fault_check(
         reward: the reward run.
         judgments: the collect run.
     """
-    tuned = [model for model in models if model is not reference and roles[model.key] not in UNTUNED]
-    asked = [str(row["eval"]) for model in tuned for row in model.evals]
-    names = [model.key for model in tuned]
-    tests = [
-        *(test for model in tuned for test in model_tests(model, reference)),
-        *audit_tests(audit, names),
-        *tax_tests(tax, asked),
-        *_of_prompts(prompts),
-        *_of_controls(controls, reference.key),
-        *(() if reward is None else (*_of_split(Path(reward)), *_of_dimensions(Path(reward)))),
-        *(() if judgments is None else _of_sides(Path(judgments))),
-    ]
-    looked_for = [*(["leaked_prompts"] if prompts.is_known else []), *(["repeated_split"] if reward is not None else [])]
-    return check_of(tests, looked_for)
+
+    models: Sequence[EvaluatedModel]
+    roles: Mapping[str, str]
+    reference: EvaluatedModel
+    audit: tuple[AuditRow, ...] = ()
+    tax: tuple[TaxRow, ...] = ()
+    controls: tuple[ControlRow, ...] = ()
+    prompts: TrainingPrompts = field(default_factory=TrainingPrompts)
+    reward: str | None = None
+    judgments: str | None = None
+
+    def check(self) -> FaultCheck:
+        """Return the faults that the figures show, with at most 5 % of false alarms over all that is looked for."""
+        tuned = [model for model in self.models if model is not self.reference and self.roles[model.key] not in UNTUNED]
+        asked = [str(row["eval"]) for model in tuned for row in model.evals]
+        tests = [
+            *(test for model in tuned for test in model_tests(model, self.reference)),
+            *audit_tests(self.audit, [model.key for model in tuned]),
+            *tax_tests(self.tax, asked),
+            *_of_prompts(self.prompts),
+            *_of_controls(self.controls, self.reference.key),
+            *(() if self.reward is None else (*_of_split(Path(self.reward)), *_of_dimensions(Path(self.reward)))),
+            *(() if self.judgments is None else _of_sides(Path(self.judgments))),
+        ]
+        facts = {"leaked_prompts": self.prompts.is_known, "repeated_split": self.reward is not None}
+        return check_of(tests, [name for name, is_known in facts.items() if is_known])
 
 
 def _of_prompts(prompts: TrainingPrompts) -> Iterator[FaultTest]:

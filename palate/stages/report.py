@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Annotated
@@ -16,7 +16,7 @@ from palate.data.jsonl import read_rows
 from palate.evaluation import report_sections
 from palate.evaluation.comparison_figures import read_comparison
 from palate.evaluation.control_figures import control_rows
-from palate.evaluation.evaluated_model import read_evaluated
+from palate.evaluation.evaluated_model import EvaluatedModel, read_evaluated
 from palate.evaluation.kl_sweep import kl_sweep
 from palate.evaluation.label_sources import GoldScoreCache, label_source
 from palate.evaluation.lever_figures import ReportedLever, levers_of
@@ -25,7 +25,7 @@ from palate.evaluation.published_sections import published_of
 from palate.evaluation.report import LabelSource, LineageRow, ReportData, RunWarning, StageTiming, Variant, VariantRole, write_report
 from palate.evaluation.report.lever_records import Levers
 from palate.evaluation.report.what_was_learned import learned_and_not
-from palate.evaluation.report_faults import fault_check
+from palate.evaluation.report_faults import FaultFigures
 from palate.evaluation.revision_figures import revision_rounds
 from palate.evaluation.rule_sections import rules_of
 from palate.evaluation.tax_figures import tax_rows
@@ -154,10 +154,9 @@ class Report:
     def _data(self, run: Run) -> ReportData:
         self._refuse_names_of_two_models()
         models = [read_evaluated(model.name, model.evaluation) for model in self.models]
-        contents = [str(row["content"]) for model in models for row in model.rows if "content" in row]
-        trained_on = training_prompts([model.evaluation for model in self.models], contents)
-        prompts = trained_on.sentence
         reference = next(model for model in models if model.key == self.reference)
+        figures = self._figures(models, reference)
+        prompts = figures.prompts.sentence
         reward = None if self.reward is None else report_sections.reward_of(self.reward, self.control, self.judgments)
         training = None
         if self.training:
@@ -168,8 +167,6 @@ class Report:
         searched = next((model.name for model in self.models if model.role == "search"), self.reference)
         record = read_record(run.directory)
         ancestors = ancestry(run.directory)
-        audit, tax, controls = report_sections.audit_of(models), tax_rows(self.training), control_rows(models, reference)
-        roles = {model.name: model.role for model in self.models}
         return ReportData(
             title=self.title,
             subtitle=self.subtitle,
@@ -184,26 +181,16 @@ class Report:
             reward_model=reward,
             sweep=kl_sweep(self.sweep, reference, self.reference) if self.sweep else None,
             levers=levers_of(self.levers, None if reward is None else reward.rows[0].ceiling) if self.levers else Levers(),
-            controls=controls,
-            faults=fault_check(
-                models,
-                roles,
-                reference,
-                audit=audit,
-                tax=tax,
-                controls=controls,
-                prompts=trained_on,
-                reward=self.reward,
-                judgments=self.judgments,
-            ),
+            controls=figures.controls,
+            faults=figures.check(),
             revisions=None if self.revisions is None else revision_rounds(self.revisions, self.revision_labels),
             comparison=None if self.comparison is None else read_comparison(Path(self.comparison)),
             costs=tuple(model_cost(model.name, model.evaluation) for model in self.models) if self.costs else (),
             sources=self._sources(),
             evals=report_sections.evals_of(models, reference),
-            tax=tax,
+            tax=figures.tax,
             lengths=lengths,
-            audit=audit,
+            audit=figures.audit,
             published=published_of(models),
             rules=rules_of(models, reference),
             exploits=report_sections.exploits_of(models),
@@ -217,6 +204,21 @@ class Report:
             facts=()
             if record is None
             else tuple((name, str(value)) for name, value in {"seed": run.seed, **record.versions, **record.code}.items()),
+        )
+
+    def _figures(self, models: Sequence[EvaluatedModel], reference: EvaluatedModel) -> FaultFigures:
+        """Return what faults are looked for in; the page shows these figures too."""
+        contents = [str(row["content"]) for model in models for row in model.rows if "content" in row]
+        return FaultFigures(
+            models,
+            {model.name: model.role for model in self.models},
+            reference,
+            report_sections.audit_of(models),
+            tax_rows(self.training),
+            control_rows(models, reference),
+            training_prompts([model.evaluation for model in self.models], contents),
+            self.reward,
+            self.judgments,
         )
 
     def _sources(self) -> tuple[LabelSource, ...]:

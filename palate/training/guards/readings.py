@@ -72,7 +72,7 @@ class RiseSinceStart:
 
 
 TAX_CHANGE = re.compile(r"tax/(?!text_nll_change/)(.+)_change/mean")
-"""The change in an eval's mean grade since the start. The loss on texts is no grade, and it rises for every policy that moves."""
+"""The change in an eval's mean grade since the start. The loss on texts is left out: it rises for every policy that moves."""
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from palate.evaluation.intervals import Estimate, mean
 from palate.evaluation.report import AuditRow, TaxRow
 from palate.evaluation.report.fault_records import FAULTS, FaultCheck
 from palate.evaluation.report.lever_records import ControlRow
-from palate.evaluation.report_faults import fault_check
+from palate.evaluation.report_faults import FaultFigures
 from palate.evaluation.report_sections import audit_of
 from palate.evaluation.training_prompts import TrainingPrompts
 from palate.runs.record import RunPlan
@@ -88,9 +88,8 @@ def check(tmp_path: Path, plant: Callable[[Rows, Rows], None] | None = None, see
         if plant is not None and name == "tuned":
             plant(rows, evals)
         models.append(read_evaluated(name, str(evaluated_run(tmp_path / str(seed), name, rows, evals))))
-    empty: dict[str, Any] = {"tax": (), "controls": (), "prompts": TrainingPrompts(), "reward": None, "judgments": None}
     roles = {"start": "sft", "tuned": "online"}
-    return fault_check(models, roles, models[0], audit=audit_of(models), **{**empty, **others})
+    return FaultFigures(models, roles, models[0], audit=audit_of(models), **others).check()
 
 
 def names(found: FaultCheck) -> list[str]:
@@ -243,8 +242,7 @@ def test_models_before_the_tuned_ones_are_not_tested(tmp_path: Path) -> None:
     base = read_evaluated("base", str(evaluated_run(tmp_path, "base", rows, evals)))
     start = replace(base, key="start", rows=sound(0)[0])
     audit = (AuditRow("start", "origin", "far", "near", Estimate(0.5, 0.01, 0.48, 0.52, 50)),)
-    found = fault_check([base, start], {"base": "base", "start": "sft"}, start, audit=audit, tax=(), controls=(), prompts=KNOWN,
-                        reward=None, judgments=None)  # fmt: skip
+    found = FaultFigures([base, start], {"base": "base", "start": "sft"}, start, audit=audit, prompts=KNOWN).check()
     assert (names(found), found.tests) == ([], 0)
 
 
