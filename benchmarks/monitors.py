@@ -51,7 +51,7 @@ SETTINGS_OF_RUNS: Mapping[str, Mapping[str, Any]] = {
 }
 """Other settings of some runs: no price of KL, and a rate that is too high."""
 
-LENGTH = {"kind": "rules", "rules": [{"points": -0.4, "shortest": words} for words in range(20, 60, 4)]}
+LENGTH = {"kind": "rules", "rules": [{"points": 0.4, "longest": words} for words in range(20, 60, 4)]}
 """A second part of the reward of the run `length`: it pays for every four words more."""
 
 EXPECTED = {

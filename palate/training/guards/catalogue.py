@@ -76,7 +76,7 @@ TABLE = (
         "length",
         AgainstStart("length/mean"),
         "above",
-        "0.8 to 1.4 times that of the first iterations",
+        "0.8 to 1.3 times that of the first iterations",
         "completions are {value:.2f} times as long as in the first iterations",
         "check longer_wins in the reward run's summary; raise kl.control.coef, or add a length penalty",
     ),

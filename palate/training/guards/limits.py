@@ -62,7 +62,7 @@ class Guards:
     kl: Watched = Limit(warn=20.0, patience=2)
     entropy: Watched = Limit(warn=0.4, patience=3)
     entropy_rise: Watched = Limit(warn=2.0, patience=3)
-    length: Watched = Limit(warn=1.6, patience=3)
+    length: Watched = Limit(warn=1.4, patience=3)
     length_fall: Watched = Limit(warn=0.4, patience=3)
     eos: Watched = Limit(warn=0.5, patience=3)
     repetition: Watched = Limit(warn=0.4, patience=3)
