@@ -45,11 +45,15 @@ FAULTY_RUNS = {
 TUNED = ("sycophancy", "bias")
 """Faults that are planted in demonstrations on which SFT goes on."""
 
+TEXTS = {"pretraining": {"data": "$world/corpus.jsonl", "mix": {"coef": 0.5}}}
+"""Texts beside the rewards, as in the demo: without them a sound reward costs these small models a tenth of their facts."""
+
 SETTINGS_OF_RUNS: Mapping[str, Mapping[str, Any]] = {
+    **dict.fromkeys(CLEAN, TEXTS),
     "length": {"kl": {"control": {"coef": 0.0}}},
     "forgotten": {"kl": {"control": {"coef": 0.0}}, "optimizer": {"lr": 2e-3, "warmup": 0.1, "decay": "constant"}},
 }
-"""Other settings of some runs: no price of KL, and a rate that is too high."""
+"""Other settings of some runs. `forgotten` has no price of KL, and a rate that is too high."""
 
 LENGTH = {"kind": "rules", "rules": [{"points": 0.4, "longest": words} for words in range(20, 60, 4)]}
 """A second part of the reward of the run `length`: it pays for every four words more."""
