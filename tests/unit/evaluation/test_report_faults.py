@@ -205,15 +205,16 @@ def test_a_blind_reward_model_and_a_split_that_is_none_are_named(tmp_path: Path)
     assert (split.fault, "7 preferences" in split.sentence) == ("repeated_split", True)
 
 
-def judged(root: Path, first_wins: float, raters: int = 1) -> str:
-    """A run of collect whose raters prefer what is shown first in this share of 200 pairs."""
+def judged(root: Path, *first_wins: float) -> str:
+    """A run of collect with 400 pairs. Each rater prefers what is shown first as often as their share says."""
     rng = random.Random(5)
     with open_run(root, RunPlan("judged", "collect")).active() as run:
         rows = []
-        for k in range(200):
+        for k in range(400):
             order = [0, 1] if rng.random() < 0.5 else [1, 0]
-            ranking = [[0], [1]] if rng.random() < first_wins else [[1], [0]]
-            rows.append({"comparison": f"c{k}", "rater": f"r{k % raters}", "ranking": ranking, "dimension": "overall", "order": order})
+            rater = k % len(first_wins)
+            ranking = [[0], [1]] if rng.random() < first_wins[rater] else [[1], [0]]
+            rows.append({"comparison": f"c{k}", "rater": f"r{rater}", "ranking": ranking, "dimension": "overall", "order": order})
         write_rows(run.directory / "judgments.jsonl", rows)
     return str(run.directory)
 
@@ -228,6 +229,13 @@ def test_raters_with_a_taste_for_a_side_are_named(share: float, side: str, tmp_p
 def test_raters_without_a_taste_are_not_named(tmp_path: Path) -> None:
     found = check(tmp_path, judgments=judged(tmp_path / "judged", 0.52))
     assert (names(found), "side" in found.looked_for) == ([], True)
+
+
+def test_raters_with_different_habits_have_none_in_common(tmp_path: Path) -> None:
+    together = judged(tmp_path / "together", *[0.65] * 8)
+    assert names(check(tmp_path / "1", judgments=together)) == ["side"]
+    apart = judged(tmp_path / "apart", *[0.95] * 4, *[0.35] * 4)
+    assert names(check(tmp_path / "2", judgments=apart)) == [], "the next raters may prefer the other side"
 
 
 def test_judgments_of_another_kind_have_no_side(tmp_path: Path) -> None:
