@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
-from dataclasses import astuple
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import astuple, dataclass, field
 from pathlib import Path
 
 from pydantic import TypeAdapter
@@ -34,15 +34,35 @@ def conversation_digest(conversation: Conversation) -> str:
     return hashlib.sha256(json.dumps([astuple(message) for message in conversation]).encode()).hexdigest()[:16]
 
 
+@dataclass(frozen=True)
+class TrainingPrompts:
+    """Prompts of an evaluation that training read too.
+
+    Attributes:
+        is_known: whether what training read could be read again, and there were prompts to look for.
+        shared: how many of the prompts each training run read, by the run's name; only runs that read any.
+        sentence: what is known, in words; "" where there were no prompts, or a directory is not that of a run.
+    """
+
+    is_known: bool = False
+    shared: Mapping[str, int] = field(default_factory=dict)
+    sentence: str = ""
+
+
 def prompts_note(directories: Sequence[str], contents: Sequence[str]) -> str:
     """Say whether the models of the evaluate runs in `directories` were trained on the prompts whose digests are `contents`.
 
     Returns:
         A sentence. It is "" where there are no contents, or where a directory is not that of a run.
     """
+    return training_prompts(directories, contents).sentence
+
+
+def training_prompts(directories: Sequence[str], contents: Sequence[str]) -> TrainingPrompts:
+    """Return which of the prompts with the digests `contents` were read by training that led to the evaluate runs in `directories`."""
     asked = {content.split("/")[0] for content in contents}
     if not asked or not all((Path(directory) / RECORD).is_file() for directory in directories):
-        return ""
+        return TrainingPrompts()
     shared: dict[str, int] = {}
     read: dict[str, frozenset[str]] = {}
     for directory in directories:
@@ -52,12 +72,14 @@ def prompts_note(directories: Sequence[str], contents: Sequence[str]) -> str:
             try:
                 shared[record.name] = len(asked & _training_prompts(path, record, read))
             except (PalateError, OSError, ValueError):
-                return f"It is not known whether the models were trained on these prompts: what {record.name} read cannot be read again."
+                what = f"what {record.name} read cannot be read again"
+                return TrainingPrompts(sentence=f"It is not known whether the models were trained on these prompts: {what}.")
     named = {name: count for name, count in sorted(shared.items()) if count}
     if not named:
-        return f"None of the {len(asked)} prompts was a prompt of training."
+        return TrainingPrompts(is_known=True, sentence=f"None of the {len(asked)} prompts was a prompt of training.")
     runs = ", ".join(f"{name}: {count}" for name, count in named.items())
-    return f"Caution: of the {len(asked)} prompts, {max(named.values())} were also prompts of training ({runs}). They are not held out."
+    sentence = f"Caution: of the {len(asked)} prompts, {max(named.values())} were also prompts of training ({runs}). They are not held out."
+    return TrainingPrompts(is_known=True, shared=named, sentence=sentence)
 
 
 def _training_runs(directory: Path) -> Iterator[tuple[Path, RunRecord]]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -16,7 +16,7 @@ from palate.data.jsonl import read_rows
 from palate.evaluation import report_sections
 from palate.evaluation.comparison_figures import read_comparison
 from palate.evaluation.control_figures import control_rows
-from palate.evaluation.evaluated_model import read_evaluated
+from palate.evaluation.evaluated_model import EvaluatedModel, read_evaluated
 from palate.evaluation.kl_sweep import kl_sweep
 from palate.evaluation.label_sources import GoldScoreCache, label_source
 from palate.evaluation.lever_figures import ReportedLever, levers_of
@@ -25,10 +25,11 @@ from palate.evaluation.published_sections import published_of
 from palate.evaluation.report import LabelSource, LineageRow, ReportData, RunWarning, StageTiming, Variant, VariantRole, write_report
 from palate.evaluation.report.lever_records import Levers
 from palate.evaluation.report.what_was_learned import learned_and_not
+from palate.evaluation.report_faults import FaultFigures
 from palate.evaluation.revision_figures import revision_rounds
 from palate.evaluation.rule_sections import rules_of
 from palate.evaluation.tax_figures import tax_rows
-from palate.evaluation.training_prompts import prompts_note
+from palate.evaluation.training_prompts import training_prompts
 from palate.runs.record import RunRecord, ancestry, read_record
 from palate.runs.run import WARNINGS, Run
 
@@ -143,17 +144,19 @@ class Report:
                 raise ConfigError(f"{name!r} is not one of the training runs. Use one of: {', '.join(self.training)}")
 
     def run(self, run: Run) -> None:
-        """Write `report.html`."""
+        """Write `report.html`, and to `summary.json` the faults that it names and the warnings that it shows."""
         data = self._data(run)
         write_report(data, run.directory / "report.html")
-        run.summary({"page": "report.html", "models": [model.name for model in self.models]})
+        warnings = [{"run": one.run, "guard": one.guard, "step": one.step, "times": one.times} for one in data.warnings]
+        faults = {} if data.faults is None else {"faults": asdict(data.faults)}
+        run.summary({"page": "report.html", "models": [model.name for model in self.models], **faults, "warnings": warnings})
 
     def _data(self, run: Run) -> ReportData:
         self._refuse_names_of_two_models()
         models = [read_evaluated(model.name, model.evaluation) for model in self.models]
-        contents = [str(row["content"]) for model in models for row in model.rows if "content" in row]
-        prompts = prompts_note([model.evaluation for model in self.models], contents)
         reference = next(model for model in models if model.key == self.reference)
+        figures = self._figures(models, reference)
+        prompts = figures.prompts.sentence
         reward = None if self.reward is None else report_sections.reward_of(self.reward, self.control, self.judgments)
         training = None
         if self.training:
@@ -178,15 +181,16 @@ class Report:
             reward_model=reward,
             sweep=kl_sweep(self.sweep, reference, self.reference) if self.sweep else None,
             levers=levers_of(self.levers, None if reward is None else reward.rows[0].ceiling) if self.levers else Levers(),
-            controls=control_rows(models, reference),
+            controls=figures.controls,
+            faults=figures.check(),
             revisions=None if self.revisions is None else revision_rounds(self.revisions, self.revision_labels),
             comparison=None if self.comparison is None else read_comparison(Path(self.comparison)),
             costs=tuple(model_cost(model.name, model.evaluation) for model in self.models) if self.costs else (),
             sources=self._sources(),
             evals=report_sections.evals_of(models, reference),
-            tax=tax_rows({**self.training, **self._other_runs()}),
+            tax=figures.tax,
             lengths=lengths,
-            audit=report_sections.audit_of(models),
+            audit=figures.audit,
             published=published_of(models),
             rules=rules_of(models, reference),
             exploits=report_sections.exploits_of(models),
@@ -200,6 +204,21 @@ class Report:
             facts=()
             if record is None
             else tuple((name, str(value)) for name, value in {"seed": run.seed, **record.versions, **record.code}.items()),
+        )
+
+    def _figures(self, models: Sequence[EvaluatedModel], reference: EvaluatedModel) -> FaultFigures:
+        """Return what faults are looked for in; the page shows these figures too."""
+        contents = [str(row["content"]) for model in models for row in model.rows if "content" in row]
+        return FaultFigures(
+            models,
+            {model.name: model.role for model in self.models},
+            reference,
+            report_sections.audit_of(models),
+            tax_rows({**self.training, **self._other_runs()}),
+            control_rows(models, reference),
+            training_prompts([model.evaluation for model in self.models], contents),
+            self.reward,
+            self.judgments,
         )
 
     def _sources(self) -> tuple[LabelSource, ...]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from palate.core import DataError
 from palate.evaluation.comparison_figures import PolicyComparison
 from palate.evaluation.report.constitution_records import ModelCost, RevisionRounds
+from palate.evaluation.report.fault_records import FaultCheck
 from palate.evaluation.report.lever_records import ControlRow, KLSweep, Levers
 from palate.evaluation.report.published_records import PublishedFigureRow
 from palate.evaluation.report.records import (
@@ -52,6 +53,7 @@ class ReportData:
     sweep: KLSweep | None = None
     levers: Levers = Levers()
     controls: tuple[ControlRow, ...] = ()
+    faults: FaultCheck | None = None
     revisions: RevisionRounds | None = None
     costs: tuple[ModelCost, ...] = ()
     sources: tuple[LabelSource, ...] = ()

@@ -16,6 +16,8 @@ from palate.evaluation.report import formatting as wording
 from palate.evaluation.report.constitution_section import costs_takeaway, revision_dimensions, revisions_takeaway
 from palate.evaluation.report.control_section import controls_takeaway
 from palate.evaluation.report.dot_charts import FULL, HALF
+from palate.evaluation.report.fault_records import FAULTS
+from palate.evaluation.report.fault_section import faults_takeaway
 from palate.evaluation.report.headline import headline
 from palate.evaluation.report.lever_section import (
     accuracy_effect_chart,
@@ -98,6 +100,7 @@ def _view(report: ReportData) -> Mapping[str, object]:
         "has_training_gold": has_gold(report.training),
         "total_seconds": sum(stage.seconds for stage in report.timings),
         "seen": _seen,
+        "fault_names": FAULTS,
         "comparison_notes": [] if report.comparison is None else list(comparison_text.notes(report.comparison)),
         "longest": max((stage.seconds for stage in report.timings), default=0.0),
     }
@@ -127,6 +130,7 @@ def _sentences(report: ReportData, capability: tuple[Eval, ...], refusal: tuple[
         "sweep": sweep_takeaway(report),
         "accuracy_effect": accuracy_effect_takeaway(report),
         "controls": controls_takeaway(report),
+        "faults": faults_takeaway(report),
     }
     return {name: wording.sentence(text) for name, text in texts.items()}
 

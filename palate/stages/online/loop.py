@@ -29,7 +29,7 @@ from palate.stages.online.pretraining import Texts
 from palate.stages.online.roles import FrozenModels, learning_policy, make_alike, new_value_model
 from palate.stages.online.rollout_sampler import RolloutSampler
 from palate.stages.online.rollouts import Rollouts, Scored, over_trees
-from palate.stages.online.score_metrics import gold_metrics, score_metrics, win_rate_metrics
+from palate.stages.online.score_metrics import gold_metrics, refusal_share, score_metrics, win_rate_metrics
 from palate.stages.online.start_pairs import StartPairs
 from palate.training.epochs import shuffled
 from palate.training.guards import repetition
@@ -192,6 +192,7 @@ class Loop:
             "staleness/mean": float(rollouts.age),
             "eos/share": float(rollouts.ended.float().mean()),
             "repetition/mean": repetition([completion.ids for completion in rollouts.completions]),
+            "refusals/share": refusal_share(rollouts),
             **metrics,
         }
         if self.gold is not None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from itertools import accumulate, pairwise
+from statistics import fmean
 
 import torch
 
 from palate.core import DataError, Gold
+from palate.evaluation.evals import is_refusal
 from palate.evaluation.intervals import clustered_mean
 from palate.rewards.composition import Scores
 from palate.rewards.pairwise_judge import AGAINST_START
@@ -60,6 +62,11 @@ def gold_metrics(gold: Gold, rollouts: Rollouts) -> dict[str, float]:
                 scores.append(sum(values.values()) / len(values))
     failed = sum(map(math.isnan, scores)) / len(scores)
     return {**_mean("gold", scores, rollouts), **({"unscored_gold/share": failed} if failed else {})}
+
+
+def refusal_share(rollouts: Rollouts) -> float:
+    """Return the share of completions that refuse, as evals count refusals: by phrases at the start of the text."""
+    return fmean(is_refusal(completion.text) for completion in rollouts.completions)
 
 
 def _mean(name: str, values: Sequence[float], rollouts: Rollouts) -> dict[str, float]:

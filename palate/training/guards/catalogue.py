@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from palate.training.guards.limits import Guards, Limit, Watched
-from palate.training.guards.readings import AgainstStart, Divergence, Now, Reading
+from palate.training.guards.readings import AgainstStart, Divergence, History, LostGrades, Now, Reading, RiseSinceStart
 
 FIGURE = re.compile(r"\{[^}]*\}")
 
@@ -21,7 +21,7 @@ class Guard:
         reading: the number that is compared.
         side: whether a reading is beyond a limit above it or below it.
         healthy: where the reading usually lies, in words.
-        message: what the guard says, with `{value}` for the reading.
+        message: what the guard says, with `{value}` for the reading and `{eval}` for the eval that it is about.
         remedy: what the user can do.
     """
 
@@ -35,6 +35,11 @@ class Guard:
     def is_beyond(self, value: float, limit: float | None) -> bool:
         """Return whether `value` is beyond `limit`; False without a limit."""
         return limit is not None and (value > limit if self.side == "above" else value < limit)
+
+    def text(self, value: float, history: History) -> str:
+        """Return what is wrong by a reading of the metrics so far, and what to do."""
+        name = self.reading.worst(history) if isinstance(self.reading, LostGrades) else ""
+        return f"{self.message.format(value=value, eval=name)}; {self.remedy}"
 
     def limits(self, guards: Guards) -> Limit | None:
         """Return its limits, or None where it is off."""
@@ -71,7 +76,7 @@ TABLE = (
         "length",
         AgainstStart("length/mean"),
         "above",
-        "0.8 to 1.4 times that of the first iterations",
+        "0.8 to 1.3 times that of the first iterations",
         "completions are {value:.2f} times as long as in the first iterations",
         "check longer_wins in the reward run's summary; raise kl.control.coef, or add a length penalty",
     ),
@@ -98,6 +103,22 @@ TABLE = (
         "below 0.2 in prose; what the starting model has in formal text",
         "{value:.0%} of a completion's 4-grams are repeats: completions loop",
         "raise kl.control.coef, lower optimizer.lr, and read some completions",
+    ),
+    Guard(
+        "refusals",
+        RiseSinceStart("refusals/share"),
+        "above",
+        "within 0.1 of that of the first iterations, unless many prompts must be refused",
+        "the share of completions that refuse has risen by {value:.2f} since the first iterations",
+        "read some refusals; check whether raters or judges prefer them, and measure over-refusal with evals of kind comply",
+    ),
+    Guard(
+        "tax",
+        LostGrades(),
+        "above",
+        "below 0.02",
+        "the eval {eval} has lost at least {value:.2f} of its mean grade since the start: the policy forgets a skill",
+        "look at tax/ in metrics.jsonl; learn texts beside the rewards (pretraining), raise kl.control.coef, or average with the start",
     ),
     Guard(
         "clip",
@@ -188,7 +209,7 @@ def guards_page() -> list[str]:
     lines = ["| guard | reads | healthy | warns | says | what to do |", "|---|---|---|---|---|---|"]
     for guard in TABLE:
         limit = guard.limits(Guards())
-        reads = ", ".join(f"`online/{name}`" for name in guard.reading.metrics)
+        reads = ", ".join(f"`{name}`" if name.startswith("tax/") else f"`online/{name}`" for name in guard.reading.metrics)
         warns = "never" if limit is None or limit.warn is None else f"{guard.side} {limit.warn:g}, {limit.patience} iterations in a row"
         says = FIGURE.sub("...", guard.message)
         lines.append(f"| {' | '.join((f'`{guard.name}`', reads, guard.healthy, warns, says, guard.remedy))} |")

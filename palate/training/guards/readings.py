@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
@@ -51,6 +52,61 @@ class AgainstStart:
 
 
 @dataclass(frozen=True)
+class RiseSinceStart:
+    """The metric of the last iteration, less its mean over the first `iterations` that have it. For shares that may begin at 0."""
+
+    metric: str
+    iterations: int = 3
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """Names of the metrics it reads."""
+        return (self.metric,)
+
+    def __call__(self, history: History) -> float | None:
+        """Return the reading, or None in the first iterations and where the metric is missing."""
+        values = [row[self.metric] for row in history if self.metric in row]
+        if self.metric not in history[-1] or len(values) <= self.iterations:
+            return None
+        return values[-1] - fmean(values[: self.iterations])
+
+
+TAX_CHANGE = re.compile(r"tax/(?!text_nll_change/)(.+)_change/mean")
+"""The change in an eval's mean grade since the start. The loss on texts is left out: it rises for every policy that moves."""
+
+
+@dataclass(frozen=True)
+class LostGrades:
+    """The largest loss of grades among the evals that were measured in the last iteration, less `errors` standard errors of it.
+
+    So the reading is what an eval lost at least, as far as its questions can tell. An eval whose answers did not change lost nothing.
+    """
+
+    errors: float = 2.0
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """Names of the metrics it reads, with NAME for that of an eval."""
+        return ("tax/NAME_change/mean", "tax/NAME_change/se")
+
+    def __call__(self, history: History) -> float | None:
+        """Return the reading, or None where the iteration measured no eval, or no eval has an error."""
+        return max(self._lost(history[-1]).values(), default=None)
+
+    def worst(self, history: History) -> str:
+        """Return the name of the eval that the reading is about; "" where there is none."""
+        lost = self._lost(history[-1])
+        return max(lost, key=lost.__getitem__, default="")
+
+    def _lost(self, row: Mapping[str, float]) -> dict[str, float]:
+        """Return what each eval lost at least, by its name; without those whose error is not known."""
+        changes = [
+            (match[1], -row[name], row.get(f"{name.removesuffix('mean')}se")) for name in row if (match := TAX_CHANGE.fullmatch(name))
+        ]
+        return {name: loss - self.errors * error for name, loss, error in changes if error is not None}
+
+
+@dataclass(frozen=True)
 class Divergence:
     """How far `truth` has fallen below its best while `proxy` has not: over-optimisation (Gao et al. 2022, arXiv 2210.10760).
 
@@ -88,7 +144,7 @@ class Divergence:
         return (best_truth - truth) / error
 
 
-Reading = Now | AgainstStart | Divergence
+Reading = Now | AgainstStart | RiseSinceStart | LostGrades | Divergence
 
 
 NGRAM = 4

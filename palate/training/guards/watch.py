@@ -108,7 +108,7 @@ class Watch:
             if not (warned or stopped):
                 self._active.pop(guard.name, None)
                 continue
-            alarm = Alarm(step, guard.name, "stop" if stopped else "warn", value, f"{guard.message.format(value=value)}; {guard.remedy}")
+            alarm = Alarm(step, guard.name, "stop" if stopped else "warn", value, guard.text(value, self._rows))
             if stopped or guard.name not in self._active:
                 alarms.append(alarm)
             self._active[guard.name] = alarm

@@ -18,7 +18,7 @@ from palate.data.jsonl import read_rows
 from palate.runs.record import RunPlan
 from palate.runs.run import Run, open_run
 from palate.training.guards import TABLE, Guards, Limit, Watch, guards_page, repeated_share, repetition
-from palate.training.guards.readings import AgainstStart, Divergence, Now
+from palate.training.guards.readings import AgainstStart, Divergence, LostGrades, Now, RiseSinceStart
 from tests.support.repository import ROOT
 
 ROUNDS = 28
@@ -33,6 +33,9 @@ HEALTHY: Mapping[str, Series] = {
     "length/mean": lambda k: 28 + 7 * (1 - math.exp(-k / 6)),
     "eos/share": lambda k: 1.0 - 0.01 * (k % 3),
     "repetition/mean": lambda k: 0.06,
+    "refusals/share": lambda k: 0.08 + 0.03 * (k % 4),
+    "tax/sums_change/mean": lambda k: -0.04,
+    "tax/sums_change/se": lambda k: 0.02,
     "clip_fraction/mean": lambda k: 0.02 / (1 + k),
     "ratio/mean": lambda k: 1 + 0.01 * (-1) ** k,
     "approx_kl/mean": lambda k: 0.02 if k % 5 == 1 else 0.001,
@@ -56,7 +59,11 @@ def rows(series: Mapping[str, Series], seed: int = 0) -> list[dict[str, float]]:
     """The series with noise of the size that iterations of 192 completions have, named as they are logged."""
     rng = random.Random(seed)
     noise = {"gold/mean": 0.012, "kl/mean": 0.25, "score/mean": 0.05}
-    return [{f"online/{name}": make(k) + rng.gauss(0, noise.get(name, 0)) for name, make in series.items()} for k in range(ROUNDS)]
+    return [{_logged(name): make(k) + rng.gauss(0, noise.get(name, 0)) for name, make in series.items()} for k in range(ROUNDS)]
+
+
+def _logged(name: str) -> str:
+    return name if name.startswith("tax/") else f"online/{name}"
 
 
 def spoken(watch: Watch, told: list[dict[str, float]]) -> list[tuple[int, str, str]]:
@@ -96,6 +103,8 @@ BROKEN: Mapping[str, Series] = {
     "length_fall": lambda k: 30 if k < 10 else 2,
     "eos": lambda k: 1.0 if k < 10 else 0.0,
     "repetition": lambda k: 0.06 if k < 10 else 0.9,
+    "refusals": lambda k: 0.1 if k < 10 else 0.4,
+    "tax": lambda k: -0.04 if k < 10 else -0.2,
     "clip": lambda k: 0.01 if k < 10 else 0.5,
     "ratio": lambda k: 1.0 if k < 10 else 0.6,
     "step_kl": lambda k: 0.001 if k < 10 else 0.5,
@@ -113,7 +122,7 @@ BROKEN: Mapping[str, Series] = {
 def test_every_guard_speaks_of_what_it_is_for_and_of_nothing_else(name: str) -> None:
     guard = next(guard for guard in TABLE if guard.name == name)
     is_parting = isinstance(guard.reading, Divergence)
-    watched = guard.reading.truth if isinstance(guard.reading, Divergence) else guard.reading.metric
+    watched = guard.reading.truth if isinstance(guard.reading, Divergence) else guard.reading.metrics[0].replace("NAME", "sums")
     error = {watched.replace("/mean", "/se"): lambda k: 0.01} if is_parting else {}
     series = {**HEALTHY, watched: BROKEN[name], **error}
     watch = Watch(Guards())
@@ -151,6 +160,28 @@ def test_readings() -> None:
     assert AgainstStart("a/mean")(history[:3]) is None
     assert AgainstStart("a/mean")([*history, {"b/mean": 1.0}]) is None
     assert AgainstStart("a/mean")([{"a/mean": 0.0}] * 4) is None
+
+
+def test_a_rise_is_counted_from_the_mean_of_the_first_iterations() -> None:
+    history = [{"a/share": value} for value in (0.0, 0.1, 0.2, 0.6)]
+    assert RiseSinceStart("a/share")(history) == pytest.approx(0.5)
+    assert RiseSinceStart("a/share")(history[:3]) is None
+    assert RiseSinceStart("a/share")([*history, {"b/share": 1.0}]) is None
+    assert RiseSinceStart("a/share")([{"a/share": 0.0}] * 4) == 0
+
+
+def test_lost_grades_are_those_of_the_worst_eval_beyond_its_error() -> None:
+    row = {"tax/sums_change/mean": -0.2, "tax/sums_change/se": 0.05, "tax/facts_change/mean": -0.3, "tax/facts_change/se": 0.12}
+    assert LostGrades()([row]) == pytest.approx(0.1)
+    assert LostGrades().worst([row]) == "sums"
+    assert LostGrades().worst([{"score/mean": 1.0}]) == ""
+    (alarm,) = Watch(Guards()).look(4, row)
+    assert alarm.text.startswith("the eval sums has lost at least 0.10 of its mean grade")
+    assert LostGrades(errors=1)([row]) == pytest.approx(0.18)
+    assert LostGrades()([{"tax/text_nll_change/mean": -1.0, "tax/text_nll_change/se": 0.1}]) is None  # a loss that falls is good
+    assert LostGrades()([{"tax/sums_change/mean": 0.0, "tax/sums/mean": 0.9}]) is None  # no answer changed: the error is not known
+    assert LostGrades()([{"tax/sums_change/mean": 0.2, "tax/sums_change/se": 0.05}]) == pytest.approx(-0.3)
+    assert LostGrades()([row, {"score/mean": 1.0}]) is None  # this iteration measured nothing
 
 
 def test_parting_is_the_fall_of_the_truth_in_standard_errors_while_the_proxy_does_not_fall() -> None:

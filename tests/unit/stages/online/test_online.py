@@ -114,6 +114,7 @@ def test_a_budget_of_kl_stops_the_run_and_keeps_the_weights_within_it(data: Path
 def test_completions_without_an_end_that_are_masked_teach_nothing(data: Path, tmp_path: Path) -> None:
     run, rows = trained(configured(data, shaping={"missing_eos": "mask"}, sampling={"max_tokens": 1}, iterations=1), tmp_path)
     assert rows[0]["eos/share"] < 0.5
+    assert rows[0]["refusals/share"] == 0
     run, rows = trained(configured(data, shaping={"missing_eos": "mask"}, sampling={"max_tokens": 1}, iterations=1, limit=1,
                                    prompts_per_iteration=1, samples_per_prompt=2), tmp_path / "none")  # fmt: skip
     assert rows[0]["eos/share"] == 0

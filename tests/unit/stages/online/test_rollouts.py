@@ -8,6 +8,7 @@ import torch
 from palate.core import Completion, Message, Prompt, StopReason
 from palate.objectives.advantages import RewardParts
 from palate.stages.online import rollouts as roll
+from palate.stages.online.score_metrics import refusal_share
 
 PROMPT = Prompt("p", (Message("text", "x"),))
 
@@ -88,3 +89,9 @@ def test_batches_are_cut_and_joined_with_every_column_in_its_place() -> None:
         assert torch.equal(getattr(whole, name), getattr(given, name))
     assert torch.equal(whole.rollouts.completion, made.completion)
     assert whole.rollouts.group.tolist() == [0, 0, 1, 1, 2, 2, 3, 3, 4, 4]
+
+
+def test_refusals_are_counted_over_all_completions() -> None:
+    first = (sample("sorry , i can not help with that", (-1.0,)), sample("the rice boils for 12 minutes", (-1.0,)))
+    second = (sample("no", (-1.0,)), sample("i can not help with that", (-1.0,)))
+    assert refusal_share(roll.Rollouts((PROMPT, PROMPT), ((1,), (2,)), (first, second))) == 0.5

@@ -115,6 +115,12 @@ def test_it_changes_nothing_that_is_trained(data: Path, tmp_path: Path, straight
     assert alike(weights(run), weights(plain))
 
 
+def test_a_guard_reads_what_evals_lost(data: Path, tmp_path: Path, probes: dict[str, Any]) -> None:
+    run, _ = trained(taxed(data, probes, guards={"tax": {"warn": -10.0}}), tmp_path)
+    steps = [row["step"] for row in rows_of(run.directory, "warnings.jsonl") if row["guard"] == "tax"]
+    assert steps == [2], "nothing has an error at the start"
+
+
 def test_killed_and_resumed_it_measures_against_the_same_start(
     data: Path, tmp_path: Path, probes: dict[str, Any], straight: Trained, monkeypatch: pytest.MonkeyPatch
 ) -> None:
