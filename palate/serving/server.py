@@ -1,0 +1,135 @@
+"""`palate serve`: load the models, and answer until Ctrl-C or SIGTERM."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from importlib.resources import files
+from pathlib import Path
+
+import uvicorn
+from starlette.types import ASGIApp
+
+from palate.config.artifacts import model_at
+from palate.config.settings import nearest
+from palate.core import ConfigError
+from palate.core.process import computing_on
+from palate.data.rule_file import RuleFile
+from palate.models.load import load_policy
+from palate.rewards.combination import RewardModels
+from palate.samplers.continuous import ContinuousSampler
+from palate.serving.answer_scores import AnswerScorer
+from palate.serving.answering import FilterSettings, ServedModel
+from palate.serving.api_keys import ApiKeys, RequestRate
+from palate.serving.api_routes import router
+from palate.serving.audit_log import AuditLog, InferenceLog
+from palate.serving.content_rules import ContentRules
+from palate.serving.drawing import Outbox
+from palate.serving.feedback import FeedbackStore
+from palate.serving.feedback_routes import feedback_router
+from palate.serving.serve_app import ApiGate, Serving, create_serve_app
+from palate.serving.serve_options import PATTERNS, ServeOptions
+from palate.web.connections import allow_many_connections, listen, server_config
+from palate.web.watch_app import LOOPBACK
+
+SHUTDOWN_SECONDS = 30
+"""How long requests under way may take when the server ends."""
+
+
+def serve_model(options: ServeOptions, say: Callable[[str], None]) -> None:
+    """Answer until Ctrl-C or SIGTERM; requests under way are finished first.
+
+    Raises:
+        ConfigError: an option, the host or the port cannot be used.
+        DataError: a file of rules or keys cannot be used.
+        ModelError: a model cannot be loaded.
+    """
+    _check(options)
+    allow_many_connections()
+    # The port comes first: whoever has taken it is reported before a large model is loaded.
+    with listen(options.host, options.port) as listener, computing_on(options.device), opened(options) as serving:
+        name = f"[{options.host}]" if ":" in options.host else options.host
+        say(f"Palate serves {serving.model.name} at http://{name}:{listener.getsockname()[1]}/v1")
+        if options.host not in LOOPBACK and options.keys is None:
+            say("Everybody who reaches this address can use it. --keys FILE asks for keys.")
+        say("Ctrl-C stops it.")
+        uvicorn.Server(server_config(app_of(serving), shutdown_seconds=SHUTDOWN_SECONDS)).run(sockets=[listener])
+
+
+def app_of(serving: Serving) -> ASGIApp:
+    """Return the application with all routes."""
+    app = create_serve_app(serving)
+    app.include_router(router)
+    app.include_router(feedback_router)
+    return app
+
+
+@contextmanager
+def opened(options: ServeOptions) -> Iterator[Serving]:
+    """A context with the loaded models and what stands around them. Raises as `serve_model`."""
+    with ExitStack() as stack:
+        settings = FilterSettings(options.on_breach, options.attempts, options.refusal)
+        keys = ApiKeys(options.keys) if options.keys is not None else None
+        rate = RequestRate(options.rate) if options.rate is not None else None
+        input_rules, output_rules = _rules(options)
+        for rules in (input_rules, output_rules):
+            if rules is not None:
+                stack.callback(rules.close)
+        path = model_at(options.model)
+        outbox = Outbox()
+        policy = load_policy(path, dtype=options.dtype)
+        scorer = AnswerScorer(RewardModels.load(options.reward)) if options.reward else None
+        if scorer is not None:
+            stack.callback(scorer.close)
+        store, audit, inferences = options.store, None, None
+        if store is not None:
+            audit, inferences = AuditLog(store, time.time), InferenceLog(store, time.time)
+            stack.callback(audit.close)
+            stack.callback(inferences.close)
+        feedback = None if store is None or inferences is None else stack.enter_context(FeedbackStore(store, inferences, time.time))
+        sampler = ContinuousSampler(policy, slots=options.slots, context=options.context, after_step=outbox.flush)
+        stack.callback(sampler.close)
+        model = ServedModel(
+            options.name or _name(options.model), sampler, outbox, scorer, input_rules, output_rules, settings, audit, inferences
+        )
+        yield Serving(model, ApiGate(keys, rate, LOOPBACK if options.host in LOOPBACK else None), feedback)
+
+
+def _check(options: ServeOptions) -> None:
+    has_rules = options.output_rules is not None or bool(options.input_rules)
+    if has_rules and options.store is None:
+        raise ConfigError("rules need --store DIR: every decision goes into its audit log")
+    if options.rule_model is not None and options.output_rules is None:
+        raise ConfigError("--rule_model decides about the rules of --output_rules. Name their file too.")
+    if options.floors and not has_rules:
+        raise ConfigError("--floors are about the rules of --output_rules or --input_rules. Name their file too.")
+
+
+def _rules(options: ServeOptions) -> tuple[ContentRules | None, ContentRules | None]:
+    """Return the rules for questions and those for answers; a floor belongs to the file that has its rule."""
+    given = _input_file(options.input_rules) if options.input_rules else None
+    both = {place: RuleFile.read(place) for place in (given, options.output_rules) if place is not None}
+    known = [rule.id for file in both.values() for rule in file.rules]
+    for name in options.floors:
+        if name not in known:
+            raise ConfigError(f"--floors: there is no rule {name!r}. {nearest(name, known)}")
+    own = {place: {rule.id: options.floors[rule.id] for rule in file.rules if rule.id in options.floors} for place, file in both.items()}
+    with ExitStack() as stack:
+        asked = None if given is None else ContentRules.open(given, "input", None, own[given])
+        if asked is not None:
+            stack.callback(asked.close)
+        out = options.output_rules
+        answered = None if out is None else ContentRules.open(out, "output", options.rule_model, own[out])
+        stack.pop_all()
+    return asked, answered
+
+
+def _input_file(word: str) -> Path:
+    return Path(str(files("palate.serving") / "input_patterns.yaml")) if word == PATTERNS else Path(word)
+
+
+def _name(path: str) -> str:
+    """Return the name of a model directory or run; a hub's name stays as it is."""
+    place = Path(path)
+    return place.resolve().name if place.exists() else path
