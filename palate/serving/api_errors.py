@@ -64,14 +64,20 @@ def _refusal(faults: Sequence[Mapping[str, object]], model: type[BaseModel]) -> 
     if fault["type"] == "json_invalid":
         return ApiError(400, f"The body is not a JSON object in UTF-8: {fault['msg']}.", "invalid_json")
     if not place:
-        return ApiError(400, f"The body cannot be read: {fault['msg']}.", "invalid_body")
+        return ApiError(400, f"The body cannot be read: {_lower(fault)}.", "invalid_body")
     name = ".".join(str(part) for part in place[:1])
     if fault["type"] == "extra_forbidden":
         return ApiError(
             400, f"There is no field {_short(name)}. {nearest(name, list(model.model_fields))}", "unknown_field", param=name[:100]
         )
+    ways = [_lower(one) for one in faults if isinstance(one["loc"], tuple) and one["loc"][:1] == place[:1]]
+    message = ", or ".join(dict.fromkeys(ways[:4]))  # a field with several forms has a fault for each
+    return ApiError(400, f"{name}: {message}; got {_short(fault['input'])}.", "invalid_value", param=name)
+
+
+def _lower(fault: Mapping[str, object]) -> str:
     message = str(fault["msg"]).removeprefix("Value error, ")
-    return ApiError(400, f"{name}: {message[:1].lower()}{message[1:]}; got {_short(fault['input'])}.", "invalid_value", param=name)
+    return message[:1].lower() + message[1:]
 
 
 def _short(value: object) -> str:

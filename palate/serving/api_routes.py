@@ -200,14 +200,19 @@ async def _whole(call: _Call, asked: Sequence[Asked]) -> dict[str, object]:
 
 async def _choices(call: _Call, asked: Asked) -> tuple[list[SentAnswer], int]:
     """Return the answers to a question, and the number of tokens that were drawn."""
-    refusal = await asked.refusal()
-    refused = call.serving.metrics.refused
+    refusal = await _refusal(call, asked)
     if refusal is not None:
-        refused["input"] += 1
         return [refusal] * call.body.n, 0
     answers = await asked.answers()
-    refused["output"] += sum(choice.finish == "content_filter" for choice in answers.choices)
+    call.serving.metrics.refused["output"] += sum(choice.finish == "content_filter" for choice in answers.choices)
     return answers.choices, answers.drawn_tokens
+
+
+async def _refusal(call: _Call, asked: Asked) -> SentAnswer | None:
+    """Return what is sent where the question breaks a rule, and count that."""
+    refusal = await asked.refusal()
+    call.serving.metrics.refused["input"] += refusal is not None
+    return refusal
 
 
 async def _parts(call: _Call, asked: Sequence[Asked]) -> AsyncGenerator[bytes]:
@@ -234,7 +239,7 @@ async def _parts(call: _Call, asked: Sequence[Asked]) -> AsyncGenerator[bytes]:
 
 async def _question_parts(call: _Call, form: ReplyForm, asked: Asked, start: int) -> AsyncIterator[tuple[bytes, int]]:
     """Yield the events of one question, each with the number of tokens that were drawn for it; its choices count from `start`."""
-    refusal = await asked.refusal() if asked.streams_directly else None
+    refusal = await _refusal(call, asked) if asked.streams_directly else None
     if asked.streams_directly and refusal is None:
         begun = set[int]()
         async for one in asked.stream():

@@ -105,8 +105,8 @@ def _datum(row: Row) -> Demonstration | Preference | UnpairedPreference | None:
     prompt, answers = Prompt(name, turns), [_answer(one) for one in sequence(row["completions"], "completions")]
     rater = masked(text(row.get("rater") or "unknown", "rater"))
     if metric == "demonstration":
-        role = "text" if is_plain(turns) else "assistant"
-        return Demonstration((*turns, Message(role, text(value, "value"))), (len(turns),))
+        answer = Message("text" if is_plain(turns) else "assistant", text(value, "value"))
+        return Demonstration((*turns, answer), (len(turns),))
     if metric == "comparison":
         sides = mapping(value, "value")
         chosen, rejected = (answers[cast("int", sides[side])] for side in ("chosen", "rejected"))

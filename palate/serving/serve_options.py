@@ -64,7 +64,7 @@ class ServeOptions:
 def add_serve_options(parser: argparse.ArgumentParser) -> None:
     """Add the options to a parser."""
     no = ServeOptions("")
-    parser.add_argument("model", metavar="MODEL", help="a policy, or the run that trained it")
+    parser.add_argument("model", metavar="MODEL", nargs="?", default="", help="a policy, or the run that trained it")
     parser.add_argument("--name", default="", help="its name in the API (default: that of its directory)")
     parser.add_argument("--host", default=no.host, help="address to listen on (default: %(default)s, this machine only)")
     parser.add_argument("--port", type=int, default=no.port, metavar="N", help="port; 0 takes a free one (default: %(default)s)")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from importlib.resources import files
 from pathlib import Path
 
 import uvicorn
@@ -32,6 +31,9 @@ from palate.serving.serve_app import ApiGate, Serving, create_serve_app
 from palate.serving.serve_options import PATTERNS, ServeOptions
 from palate.web.connections import allow_many_connections, listen, server_config
 from palate.web.watch_app import LOOPBACK
+
+INPUT_PATTERNS = Path(__file__).with_name("input_patterns.yaml")
+"""The input rules that Palate brings."""
 
 SHUTDOWN_SECONDS = 30
 """How long requests under way may take when the server ends."""
@@ -108,7 +110,9 @@ def _check(options: ServeOptions) -> None:
 
 def _rules(options: ServeOptions) -> tuple[ContentRules | None, ContentRules | None]:
     """Return the rules for questions and those for answers; a floor belongs to the file that has its rule."""
-    given = _input_file(options.input_rules) if options.input_rules else None
+    given = None
+    if options.input_rules:
+        given = INPUT_PATTERNS if options.input_rules == PATTERNS else Path(options.input_rules)
     both = {place: RuleFile.read(place) for place in (given, options.output_rules) if place is not None}
     known = [rule.id for file in both.values() for rule in file.rules]
     for name in options.floors:
@@ -123,10 +127,6 @@ def _rules(options: ServeOptions) -> tuple[ContentRules | None, ContentRules | N
         answered = None if out is None else ContentRules.open(out, "output", options.rule_model, own[out])
         stack.pop_all()
     return asked, answered
-
-
-def _input_file(word: str) -> Path:
-    return Path(str(files("palate.serving") / "input_patterns.yaml")) if word == PATTERNS else Path(word)
 
 
 def _name(path: str) -> str:
