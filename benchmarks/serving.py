@@ -4,7 +4,7 @@ It builds a small model and a reward model with random weights, and starts `pala
 and takes turns with the server, so both meet the same machine:
 
 - first token: one prompt after the other; the server streams.
-- throughput: the same prompts, `--together` at a time on both sides; whole answers.
+- throughput: the same prompts, `--together` at a time on both sides; whole answers. On a busy machine processor time says more.
 - best of 8: one request after the other, with and without.
 - clients: so many streams at once; all must end with [DONE].
 - fuzz: so many requests with damaged fields or bytes; none may be answered with 500 or more.
@@ -26,6 +26,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -94,6 +95,12 @@ class Server:
                 return
         raise RuntimeError("palate serve did not start")
 
+    def processor(self) -> float:
+        """Return the seconds of processor time used so far, on Linux."""
+        assert self._process is not None
+        spent = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(spent[11]) + int(spent[12])) / os.sysconf("SC_CLK_TCK")
+
     def stop(self) -> None:
         """Kill it."""
         if self._process is not None:
@@ -135,38 +142,59 @@ def first_tokens(port: int, bare: LocalSampler, prompts: Sequence[Sequence[int]]
     return median(alone), median(served)
 
 
-def throughputs(port: int, bare: LocalSampler, prompts: Sequence[Sequence[int]], repeats: int) -> list[tuple[float, float]]:
-    """Return tokens per second, bare and served, of each repeat."""
+@dataclass(frozen=True)
+class Rate:
+    """One repeat: tokens per second of the clock, and milliseconds of processor time per token."""
+
+    clock: float
+    processor: float
+
+
+def throughputs(server: Server, bare: LocalSampler, prompts: Sequence[Sequence[int]], repeats: int) -> list[tuple[Rate, Rate]]:
+    """Return the rates, bare and served, of each repeat. Both draw the same tokens."""
 
     async def all_at_once(seeds: Sequence[int]) -> int:
         bodies = [request(prompt, seed=seed) for prompt, seed in zip(prompts, seeds, strict=True)]
-        answers = await asyncio.gather(*(post(port, "/v1/completions", body) for body in bodies))
+        answers = await asyncio.gather(*(post(server.port, "/v1/completions", body) for body in bodies))
         return sum(int(json.loads(_body(content))["usage"]["completion_tokens"]) for _, content, _ in answers)
 
     found = []
     for repeat in range(repeats):
         seeds = [1000 * repeat + k for k in range(len(prompts))]
-        begun = time.perf_counter()
+        begun, spent = time.perf_counter(), time.process_time()
         samples = bare.sample(prompts, 1, Sampling(max_tokens=ANSWER_TOKENS), seeds)
-        bare_drawn = sum(len(one.ids) for group in samples for one in group)
-        alone = bare_drawn / (time.perf_counter() - begun)
-        begun = time.perf_counter()
-        drawn = asyncio.run(all_at_once(seeds))
-        assert drawn == bare_drawn
-        found.append((alone, drawn / (time.perf_counter() - begun)))
+        drawn = sum(len(one.ids) for group in samples for one in group)
+        alone = Rate(drawn / (time.perf_counter() - begun), 1e3 * (time.process_time() - spent) / drawn)
+        begun, spent = time.perf_counter(), server.processor()
+        assert asyncio.run(all_at_once(seeds)) == drawn
+        found.append((alone, Rate(drawn / (time.perf_counter() - begun), 1e3 * (server.processor() - spent) / drawn)))
     return found
 
 
-def best_of(port: int, prompts: Sequence[Sequence[int]]) -> tuple[float, float]:
-    """Return the median seconds of one sample, and of the best of eight."""
-    seconds: dict[int, list[float]] = {1: [], 8: []}
-    for prompt in prompts:
-        for size, own in seconds.items():
-            begun = time.perf_counter()
-            status, content, _ = asyncio.run(post(port, "/v1/completions", request(prompt, **({"best_of": size} if size > 1 else {}))))
-            assert status == 200, content
-            own.append(time.perf_counter() - begun)
-    return median(seconds[1]), median(seconds[8])
+@dataclass(frozen=True)
+class Cost:
+    """Seconds of requests: the median of the clock, and the mean of the server's processor time."""
+
+    clock: float
+    processor: float
+
+
+def best_of(server: Server, prompts: Sequence[Sequence[int]]) -> tuple[Cost, Cost]:
+    """Return what one sample costs, and the best of eight; the two take turns in blocks of four requests."""
+    clocks: dict[int, list[float]] = {1: [], 8: []}
+    processors = dict.fromkeys(clocks, 0.0)
+    for start in range(0, len(prompts), 4):
+        for size, own in clocks.items():
+            spent = server.processor()
+            for prompt in prompts[start : start + 4]:
+                begun = time.perf_counter()
+                body = request(prompt, **({"best_of": size} if size > 1 else {}))
+                status, content, _ = asyncio.run(post(server.port, "/v1/completions", body))
+                assert status == 200, content
+                own.append(time.perf_counter() - begun)
+            processors[size] += server.processor() - spent
+    one, eight = (Cost(median(clocks[size]), processors[size] / len(prompts)) for size in clocks)
+    return one, eight
 
 
 def many_clients(port: int, prompts: Sequence[Sequence[int]], clients: int) -> tuple[int, float]:
@@ -260,17 +288,23 @@ def main() -> None:
         server.start()
         try:
             bare = LocalSampler(policy, slots=options.together)
-            throughputs(server.port, bare, prompts, 2)  # warm
+            throughputs(server, bare, prompts, 2)  # warm
             size = sum(p.numel() for p in policy.parameters()) / 1e6
             print(f"model of {size:.2f} M parameters; {options.together} prompts of {PROMPT_TOKENS} tokens, {ANSWER_TOKENS} drawn")
             alone, served = first_tokens(server.port, bare, prompts[: options.singles])
             print(f"first token: bare {1e3 * alone:.1f} ms, served {1e3 * served:.1f} ms (medians of {options.singles})")
-            found = throughputs(server.port, bare, prompts, options.repeats)
-            rates = ", ".join(f"{own:.0f}/{other:.0f}" for own, other in found)
-            shares = sorted(other / own for own, other in found)
+            found = throughputs(server, bare, prompts, options.repeats)
+            rates = ", ".join(f"{own.clock:.0f}/{other.clock:.0f}" for own, other in found)
+            shares = sorted(other.clock / own.clock for own, other in found)
             print(f"tokens per second, bare/served: {rates}; median share {median(shares):.3f}, from {shares[0]:.3f} to {shares[-1]:.3f}")
-            one, eight = best_of(server.port, prompts[: options.singles])
-            print(f"one sample {1e3 * one:.0f} ms, best of 8 {1e3 * eight:.0f} ms: {eight / one:.2f} times")
+            costs = ", ".join(f"{own.processor:.3f}/{other.processor:.3f}" for own, other in found)
+            times = sorted(other.processor / own.processor for own, other in found)
+            print(f"processor ms per token, bare/served: {costs}; median ratio {median(times):.3f}, from {times[0]:.3f} to {times[-1]:.3f}")
+            one, eight = best_of(server, prompts[: options.singles])
+            print(
+                f"one sample {1e3 * one.clock:.0f} ms, best of 8 {1e3 * eight.clock:.0f} ms: {eight.clock / one.clock:.2f} times; "
+                f"processor {1e3 * one.processor:.1f} and {1e3 * eight.processor:.1f} ms: {eight.processor / one.processor:.2f} times"
+            )
             whole, seconds = many_clients(server.port, prompts, options.clients)
             print(f"{options.clients} streams at once: {whole} whole in {seconds:.1f} s")
             statuses = fuzzed(server.port, options.fuzz, options.seed)

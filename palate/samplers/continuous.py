@@ -19,7 +19,7 @@ from palate.samplers.draw import check_sampling
 from palate.samplers.draw_requests import DrawJob, DrawnToken, DrawRequest, Listener, SamplerLoad
 from palate.samplers.forward import forward_of
 from palate.samplers.ledger import Ledger, SampledTokens
-from palate.samplers.packed import PackedRows
+from palate.samplers.packed import REFILL_SHARE, PackedRows
 from palate.samplers.padded_decoding import PaddedDecoder, takes_padding
 from palate.samplers.requests import ActiveRows, RowRequest, Share
 from palate.samplers.sampler import token_budgets
@@ -141,8 +141,7 @@ class ContinuousSampler:
 
     def _step(self, table: _Table, waiting: deque[DrawJob]) -> bool:
         """Admit requests, or draw the next token of every row; return whether a listener was told something."""
-        places = table.decoder.places() if waiting else 0
-        shares = self._shares(waiting, places) if places else []
+        shares = self._shares(waiting, table.decoder.places()) if self._admits(table, waiting) else []
         if shares:
             table.admit(shares)
             self.load.prompt_tokens += sum(len(job.request.prompt) for share, job in shares if share.first == 0)
@@ -164,6 +163,11 @@ class ContinuousSampler:
         for number in self._prompts.keys() - {row.job.number for row in table.rows} - {job.number for job in waiting}:
             del self._prompts[number]
         return True
+
+    def _admits(self, table: _Table, waiting: deque[DrawJob]) -> bool:
+        """Whether to fill rows now: all that waits has a place, or enough rows are free that one prefill serves several requests."""
+        places = table.decoder.places() if waiting else 0
+        return places > 0 and (places * REFILL_SHARE >= self.slots or places >= sum(job.request.n - job.admitted for job in waiting))
 
     def _shares(self, waiting: deque[DrawJob], places: int) -> list[tuple[Share, DrawJob]]:
         """Take what fits from the queue. A prompt of which samples wait comes last, and one that was begun before comes first."""

@@ -20,7 +20,7 @@ _PREFILL_TOKENS = 4096
 _LEAST_FILL = 0.75
 """A prompt shorter than this share of the longest one starts another prefill, because attention there is padded."""
 
-_REFILL_SHARE = 4
+REFILL_SHARE = 4
 """Rows are refilled when one in this many is free, so that a prefill serves several prompts; 2 to 4 were fastest among 2 to 256."""
 
 
@@ -54,7 +54,7 @@ class PackedRows:
         self._cache = cache
         self._prompts = prompts
         self._slots = slots
-        self._least_free = 1 if is_eager else -(-slots // _REFILL_SHARE)
+        self._least_free = 1 if is_eager else -(-slots // REFILL_SHARE)
         self._held: _PrefilledPrompt | None = None
         self._lengths = torch.empty(0, dtype=torch.long, device=device)  # (b,) number of tokens in the cache
         self._longest = 0

@@ -90,10 +90,16 @@ class ServedModel:
         """Number of token ids that the model has."""
         return self.policy.module.get_input_embeddings().num_embeddings
 
+    def close_models(self) -> None:
+        """End the threads of the model and of the reward model."""
+        self.sampler.close()
+        if self.scorer is not None:
+            self.scorer.close()
+
     def close(self) -> None:
         """End threads and programs, and write everything to the disk."""
-        self.sampler.close()
-        for part in (self.scorer, self.input_rules, self.output_rules, self.audit, self.inferences):
+        self.close_models()
+        for part in (self.input_rules, self.output_rules, self.audit, self.inferences):
             if part is not None:
                 part.close()
 

@@ -27,6 +27,7 @@ from palate.serving.answering import ServedModel
 from palate.serving.api_errors import ApiError, parsed
 from palate.serving.api_keys import ApiKeys, RequestRate
 from palate.serving.feedback import FeedbackStore
+from palate.serving.model_follower import ModelFollower
 from palate.serving.serving_metrics import ServingMetrics
 from palate.web.request_limits import Limits, RequestLimits
 
@@ -63,15 +64,19 @@ class ApiGate:
     rate: RequestRate | None = None
     hosts: frozenset[str] | None = None
 
+    def check_host(self, request: Request) -> None:
+        """Refuse a browser that calls the server by another name. Raises ApiError."""
+        name = urlsplit(f"//{request.headers.get('host', '')}").hostname
+        if self.hosts is not None and name not in self.hosts:
+            raise ApiError(403, "This server answers to the name of this machine only. Use the address that it printed.", "wrong_host")
+
     def caller(self, request: Request) -> str:
         """Return the name of the key of a request, "" where no keys are needed.
 
         Raises:
             ApiError: the request may not be answered now.
         """
-        name = urlsplit(f"//{request.headers.get('host', '')}").hostname
-        if self.hosts is not None and name not in self.hosts:
-            raise ApiError(403, "This server answers to the name of this machine only. Use the address that it printed.", "wrong_host")
+        self.check_host(request)
         caller = ""
         if self.keys is not None:
             scheme, _, key = request.headers.get("authorization", "").partition(" ")
@@ -92,14 +97,15 @@ class ApiGate:
         return caller
 
 
-@dataclass(frozen=True)
+@dataclass
 class Serving:
     """What every handler needs.
 
     Attributes:
-        model: answers.
+        model: answers; another one may take its place.
         gate: says who may ask.
         feedback: keeps what users say; None where nothing is kept.
+        follower: brings another model when a link names one; None where nothing is followed.
         metrics: counts.
         clock: seconds since 1970.
         token: a source of names that nobody can guess.
@@ -108,6 +114,7 @@ class Serving:
     model: ServedModel
     gate: ApiGate = ApiGate()
     feedback: FeedbackStore | None = None
+    follower: ModelFollower | None = None
     metrics: ServingMetrics = field(default_factory=ServingMetrics)
     clock: Callable[[], float] = time.time
     token: Callable[[], str] = lambda: secrets.token_hex(12)
@@ -138,7 +145,12 @@ def create_serve_app(serving: Serving, limits: Limits = LIMITS) -> FastAPI:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         serving.model.outbox.open()
+        following = None
+        if serving.follower is not None:
+            following = asyncio.create_task(serving.follower.follow(lambda: serving.model, lambda model: setattr(serving, "model", model)))
         yield
+        if following is not None:
+            following.cancel()
 
     app = FastAPI(title="Palate", version=__version__, docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan)
     app.state.serving = serving

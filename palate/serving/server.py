@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import uvicorn
@@ -23,13 +24,17 @@ from palate.serving.answering import FilterSettings, ServedModel
 from palate.serving.api_keys import ApiKeys, RequestRate
 from palate.serving.api_routes import router
 from palate.serving.audit_log import AuditLog, InferenceLog
+from palate.serving.chat_page import page_router
 from palate.serving.content_rules import ContentRules
 from palate.serving.drawing import Outbox
 from palate.serving.feedback import FeedbackStore
 from palate.serving.feedback_routes import feedback_router
+from palate.serving.model_follower import ModelFollower
 from palate.serving.serve_app import ApiGate, Serving, create_serve_app
 from palate.serving.serve_options import PATTERNS, ServeOptions
 from palate.web.connections import allow_many_connections, listen, server_config
+from palate.web.static_files import PackageFiles
+from palate.web.view import STATIC
 from palate.web.watch_app import LOOPBACK
 
 INPUT_PATTERNS = Path(__file__).with_name("input_patterns.yaml")
@@ -52,7 +57,8 @@ def serve_model(options: ServeOptions, say: Callable[[str], None]) -> None:
     # The port comes first: whoever has taken it is reported before a large model is loaded.
     with listen(options.host, options.port) as listener, computing_on(options.device), opened(options) as serving:
         name = f"[{options.host}]" if ":" in options.host else options.host
-        say(f"Palate serves {serving.model.name} at http://{name}:{listener.getsockname()[1]}/v1")
+        address = f"http://{name}:{listener.getsockname()[1]}"
+        say(f"Palate serves {serving.model.name} at {address}/v1. {address} is a page to talk with it.")
         if options.host not in LOOPBACK and options.keys is None:
             say("Everybody who reaches this address can use it. --keys FILE asks for keys.")
         say("Ctrl-C stops it.")
@@ -64,6 +70,8 @@ def app_of(serving: Serving) -> ASGIApp:
     app = create_serve_app(serving)
     app.include_router(router)
     app.include_router(feedback_router)
+    app.include_router(page_router)
+    app.mount("/static", PackageFiles(directory=STATIC), name="static")
     return app
 
 
@@ -74,28 +82,34 @@ def opened(options: ServeOptions) -> Iterator[Serving]:
         settings = FilterSettings(options.on_breach, options.attempts, options.refusal)
         keys = ApiKeys(options.keys) if options.keys is not None else None
         rate = RequestRate(options.rate) if options.rate is not None else None
-        input_rules, output_rules = _rules(options)
-        for rules in (input_rules, output_rules):
-            if rules is not None:
-                stack.callback(rules.close)
-        path = model_at(options.model)
         outbox = Outbox()
-        policy = load_policy(path, dtype=options.dtype)
-        scorer = AnswerScorer(RewardModels.load(options.reward)) if options.reward else None
-        if scorer is not None:
-            stack.callback(scorer.close)
-        store, audit, inferences = options.store, None, None
-        if store is not None:
-            audit, inferences = AuditLog(store, time.time), InferenceLog(store, time.time)
-            stack.callback(audit.close)
-            stack.callback(inferences.close)
-        feedback = None if store is None or inferences is None else stack.enter_context(FeedbackStore(store, inferences, time.time))
-        sampler = ContinuousSampler(policy, slots=options.slots, context=options.context, after_step=outbox.flush)
-        stack.callback(sampler.close)
-        model = ServedModel(
-            options.name or _name(options.model), sampler, outbox, scorer, input_rules, output_rules, settings, audit, inferences
-        )
-        yield Serving(model, ApiGate(keys, rate, LOOPBACK if options.host in LOOPBACK else None), feedback)
+        rules = _rules(options)
+        for one in rules:
+            if one is not None:
+                stack.callback(one.close)
+        sampler, scorer = _models(options, outbox)
+        audit, inferences, feedback = None, None, None
+        if options.store is not None:
+            audit, inferences = AuditLog(options.store, time.time), InferenceLog(options.store, time.time)
+            feedback = stack.enter_context(FeedbackStore(options.store, inferences, time.time))
+        model = ServedModel(options.name or _name(options.model), sampler, outbox, scorer, *rules, settings, audit, inferences)
+        gate = ApiGate(keys, rate, LOOPBACK if options.host in LOOPBACK else None)
+
+        def loaded_again(before: ServedModel) -> ServedModel:
+            sampler, scorer = _models(options, outbox)
+            return replace(before, sampler=sampler, scorer=scorer)
+
+        serving = Serving(model, gate, feedback, ModelFollower((options.model, *options.reward), loaded_again))
+        stack.callback(lambda: serving.model.close())
+        yield serving
+
+
+def _models(options: ServeOptions, outbox: Outbox) -> tuple[ContinuousSampler, AnswerScorer | None]:
+    """Load the policy and the reward models, and start their threads."""
+    policy = load_policy(model_at(options.model), dtype=options.dtype)
+    models = RewardModels.load(options.reward) if options.reward else None
+    sampler = ContinuousSampler(policy, slots=options.slots, context=options.context, after_step=outbox.flush)
+    return sampler, None if models is None else AnswerScorer(models)
 
 
 def _check(options: ServeOptions) -> None:
@@ -130,6 +144,6 @@ def _rules(options: ServeOptions) -> tuple[ContentRules | None, ContentRules | N
 
 
 def _name(path: str) -> str:
-    """Return the name of a model directory or run; a hub's name stays as it is."""
+    """Return the name of a model directory, run or link; a hub's name stays as it is."""
     place = Path(path)
-    return place.resolve().name if place.exists() else path
+    return place.absolute().name if place.exists() else path
