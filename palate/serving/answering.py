@@ -88,7 +88,8 @@ class ServedModel:
     @property
     def vocabulary(self) -> int:
         """Number of token ids that the model has."""
-        return self.policy.module.get_input_embeddings().num_embeddings
+        size: int = self.policy.module.get_input_embeddings().num_embeddings
+        return size
 
     def close_models(self) -> None:
         """End the threads of the model and of the reward model."""

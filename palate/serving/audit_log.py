@@ -6,7 +6,6 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import cast
 
 from palate.core import Completion, Prompt
 from palate.data.formats import sample_row
@@ -70,7 +69,7 @@ class InferenceLog:
                 return self._recent[inference]
         if not self._path.exists():
             return None
-        return next((cast("Row", line.row) for line in read_lines(self._path) if line.row.get("id") == inference), None)
+        return next((line.row for line in read_lines(self._path) if line.row.get("id") == inference), None)
 
     def close(self) -> None:
         """Write everything to the disk."""

@@ -69,7 +69,7 @@ def text_questions(tokenizer: PreTrainedTokenizerBase, body: TextBody, name: str
             prompt = Prompt(own, (Message("text", one),))
             questions.append(PromptQuestion(prompt, _ids(tokenizer, prompt, "prompt"), is_chat=False))
             continue
-        ids = tuple(cast("list[int]", one))
+        ids = tuple(one)
         if not all(0 <= token < vocabulary for token in ids):
             raise _of_field("prompt", f"a token id is not one of this model, which has 0 to {vocabulary - 1}")
         text = cast("str", tokenizer.decode(list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False))

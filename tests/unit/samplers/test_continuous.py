@@ -139,7 +139,12 @@ def test_a_listener_stops_a_sample_and_a_cancelled_request_frees_its_rows(
     sampler.submit(DrawRequest((5, 6), 2, Sampling(max_tokens=9), (1, 0), listens=True), stopped)
     assert [(len(one.ids), one.stop) for one in stopped.samples(2)] == [(3, "length"), (9, "length")]
     begun = threading.Event()
-    left = Heard(lambda *_: begun.set() is None)
+
+    def note(*_: object) -> bool:
+        begun.set()
+        return True
+
+    left = Heard(note)
     job = sampler.submit(DrawRequest((5, 6), 2, Sampling(max_tokens=120), (1, 0), listens=True), left)
     waiting = sampler.submit(DrawRequest((5, 6), 2, Sampling(max_tokens=120), (1, 0)), left)
     assert begun.wait(LIMIT_SECONDS)

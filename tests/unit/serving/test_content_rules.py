@@ -45,7 +45,8 @@ def filtered(
 ) -> Iterator[ModelServer]:
     opened = ContentRules.open(rule_file(folder, rules), side)  # type: ignore[arg-type]
     audit = AuditLog(folder, lambda: 5.0)
-    with model_server(policy, audit=audit, filters=FilterSettings(**filters), **{f"{side}_rules": opened}) as server:
+    parts: dict[str, Any] = {f"{side}_rules": opened}
+    with model_server(policy, audit=audit, filters=FilterSettings(**filters), **parts) as server:
         yield server
 
 

@@ -83,7 +83,7 @@ def test_what_users_say_becomes_data(chat_policy: CausalPolicy, tmp_path: Path, 
 def test_a_key_stores_feedback_once(chat_policy: CausalPolicy, tmp_path: Path) -> None:
     with keeping(chat_policy, tmp_path) as server:
         name, _ = asked(server)
-        body = {"inference_id": name, "metric_name": "helpful", "value": True, "idempotency_key": "k1"}
+        body: dict[str, Any] = {"inference_id": name, "metric_name": "helpful", "value": True, "idempotency_key": "k1"}
         first = say(server, **body)
         assert say(server, **body) == first
         assert "other feedback" in say(server, 409, **{**body, "value": False})["error"]["message"]

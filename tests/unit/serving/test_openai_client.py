@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -19,7 +20,7 @@ CHAT = [{"role": "system", "content": "be kind"}, {"role": "user", "content": "w
 
 
 @pytest.fixture
-def client(server: ModelServer) -> Iterator[openai.OpenAI]:
+def client(server: ModelServer) -> Iterator[Any]:
     with openai.OpenAI(base_url=server.api, api_key="none", max_retries=0) as made:
         yield made
 
@@ -30,7 +31,7 @@ def drawn(policy: CausalPolicy, conversation: tuple[Message, ...], n: int, sampl
 
 
 def text_of(policy: CausalPolicy, tokens: SampledTokens, *, is_chat: bool) -> str:
-    text = policy.tokenizer.decode([token for token in tokens.ids if token not in policy.end_ids], skip_special_tokens=True)
+    text: str = policy.tokenizer.decode([token for token in tokens.ids if token not in policy.end_ids], skip_special_tokens=True)
     return text.strip() if is_chat else text
 
 
@@ -38,14 +39,14 @@ def turns() -> tuple[Message, ...]:
     return tuple(Message(turn["role"], turn["content"]) for turn in CHAT)  # type: ignore[arg-type]
 
 
-def test_models(client: openai.OpenAI) -> None:
+def test_models(client: Any) -> None:
     assert [one.id for one in client.models.list()] == [NAME]
     assert client.models.retrieve(NAME).owned_by == "palate"
     with pytest.raises(openai.NotFoundError, match="There is no model 'other' here"):
         client.models.retrieve("other")
 
 
-def test_a_chat_is_what_the_sampler_draws(client: openai.OpenAI, chat_policy: CausalPolicy) -> None:
+def test_a_chat_is_what_the_sampler_draws(client: Any, chat_policy: CausalPolicy) -> None:
     found = client.chat.completions.create(model=NAME, messages=CHAT, n=3, seed=11, temperature=0.8, top_p=0.9, max_tokens=12)
     expected = drawn(chat_policy, turns(), 3, Sampling(0.8, 0.9, max_tokens=12), 11)
     assert [choice.message.content for choice in found.choices] == [text_of(chat_policy, one, is_chat=True) for one in expected]
@@ -58,10 +59,11 @@ def test_a_chat_is_what_the_sampler_draws(client: openai.OpenAI, chat_policy: Ca
     assert found.id.startswith("chatcmpl-")
 
 
-def test_a_stream_says_the_same(client: openai.OpenAI) -> None:
+def test_a_stream_says_the_same(client: Any) -> None:
     options = {"model": NAME, "messages": CHAT, "n": 2, "seed": 12, "max_tokens": 15}
     whole = client.chat.completions.create(**options)
-    texts, finishes, roles, usage = {0: "", 1: ""}, {}, {}, None
+    texts, usage = {0: "", 1: ""}, None
+    finishes, roles = dict[int, str](), dict[int, str]()
     for part in client.chat.completions.create(**options, stream=True, stream_options={"include_usage": True}):
         assert part.id.startswith("chatcmpl-")
         usage = part.usage or usage
@@ -76,7 +78,7 @@ def test_a_stream_says_the_same(client: openai.OpenAI) -> None:
     assert usage == whole.usage
 
 
-def test_plain_completions_of_several_prompts(client: openai.OpenAI, chat_policy: CausalPolicy) -> None:
+def test_plain_completions_of_several_prompts(client: Any, chat_policy: CausalPolicy) -> None:
     prompts = ["so what", "can we"]
     found = client.completions.create(model=NAME, prompt=prompts, n=2, seed=4, temperature=1.2, max_tokens=9)
     ids = [prompt_ids(chat_policy.tokenizer, (Message("text", text),)) for text in prompts]
@@ -93,7 +95,7 @@ def test_plain_completions_of_several_prompts(client: openai.OpenAI, chat_policy
     assert default.usage.completion_tokens <= 16
 
 
-def test_a_stop_text_ends_an_answer(client: openai.OpenAI) -> None:
+def test_a_stop_text_ends_an_answer(client: Any) -> None:
     options = {"model": NAME, "prompt": "so what", "seed": 4, "max_tokens": 60}
     whole = client.completions.create(**options).choices[0].text
     stop = whole[20:22]
@@ -105,7 +107,7 @@ def test_a_stop_text_ends_an_answer(client: openai.OpenAI) -> None:
     assert streamed == found.choices[0].text
 
 
-def test_log_probabilities_are_the_models(client: openai.OpenAI, chat_policy: CausalPolicy) -> None:
+def test_log_probabilities_are_the_models(client: Any, chat_policy: CausalPolicy) -> None:
     options = {"model": NAME, "messages": CHAT, "seed": 3, "temperature": 0, "max_tokens": 5}
     found = client.chat.completions.create(**options, logprobs=True, top_logprobs=2)
     ids = prompt_ids(chat_policy.tokenizer, turns())
@@ -146,7 +148,7 @@ def test_palates_own_sampler_gets_the_exact_tokens(
         assert [logp for one in group for logp in one.logps] == pytest.approx([logp for one in expected for logp in one.logps], abs=1e-5)
 
 
-def test_an_error_is_one_of_the_clients_own(client: openai.OpenAI) -> None:
+def test_an_error_is_one_of_the_clients_own(client: Any) -> None:
     with pytest.raises(openai.BadRequestError, match="n: input should be less than or equal to 128"):
         client.chat.completions.create(model=NAME, messages=CHAT, n=5000)
     with pytest.raises(openai.NotFoundError, match="There is no model"):

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from palate.core import Completion, Message, Prompt
+from palate.core import Completion, Message, Prompt, StopReason
 from palate.models.causal import CausalPolicy
 from palate.models.scalar import scalar_from
 from palate.rewards.combination import RewardModels
@@ -45,7 +45,8 @@ def expected(
     policy: CausalPolicy, models: RewardModels, texts: list[dict[str, Any]], weights: dict[str, float]
 ) -> list[tuple[bool, float]]:
     """Whether each answer ended, and its weighted score."""
-    prompt, stops = Prompt("p", (Message("user", "rice"),)), {"stop": "eos", "length": "length"}
+    stops: dict[str, StopReason] = {"stop": "eos", "length": "length"}
+    prompt = Prompt("p", (Message("user", "rice"),))
     tokens = [SampledTokens(tuple(one["token_ids"]), (0.0,) * len(one["token_ids"]), stops[one["finish_reason"]]) for one in texts]
     completions = completions_of(policy.tokenizer, prompt.conversation, prompt_ids(policy.tokenizer, prompt), tokens)
     scores = models.score([prompt], [completions]).scores.tolist()
