@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -92,6 +93,24 @@ def test_a_key_stores_feedback_once(chat_policy: CausalPolicy, tmp_path: Path) -
     with keeping(chat_policy, tmp_path) as server:
         assert say(server, **body) == first
     assert [row["idempotency_key"] for row in stored(tmp_path)] == [":k1", ":k2"]
+
+
+def test_feedback_is_synced_before_it_is_acknowledged(chat_policy: CausalPolicy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: list[int] = []
+    sync = os.fsync
+
+    def noted(handle: int) -> None:
+        sync(handle)
+        if os.path.samestat(os.fstat(handle), (tmp_path / FEEDBACK).stat()):
+            sizes.append(os.fstat(handle).st_size)
+
+    with keeping(chat_policy, tmp_path) as server:
+        name, _ = asked(server)
+        monkeypatch.setattr("palate.data.jsonl.os.fsync", noted)
+        for count in (1, 2):
+            say(server, inference_id=name, metric_name="helpful", value=True)
+            assert len(sizes) == count
+            assert sizes[-1] == (tmp_path / FEEDBACK).stat().st_size
 
 
 def test_an_answer_of_before_the_restart_is_found(chat_policy: CausalPolicy, tmp_path: Path) -> None:
