@@ -25,6 +25,9 @@ from palate.samplers.requests import ActiveRows, RowRequest, Share
 from palate.samplers.sampler import token_budgets
 from palate.text.chat_text import Ids
 
+USUAL_CONTEXT = 4096
+"""Tokens of a row where nobody says another number. Each row has memory for so many from the start."""
+
 
 @dataclass(frozen=True, slots=True)
 class _Row:
@@ -52,7 +55,7 @@ class ContinuousSampler:
         Args:
             policy: the model; nobody else may compute with it meanwhile.
             slots: samples that are decoded together.
-            context: tokens of a prompt and its sample together, at most; None takes what the model takes.
+            context: tokens of a prompt and its sample together, at most; None takes what the model takes, up to `USUAL_CONTEXT`.
             after_step: called by the thread after each step in which listeners were told something.
 
         Raises:
@@ -263,13 +266,11 @@ def _context(policy: CausalPolicy, slots: int, wanted: int | None) -> int:
     limits = [limit for limit in (policy.max_tokens, short_angles(policy.module)) if limit is not None]
     if slots < 1:
         raise ConfigError(f"slots is {slots}: the sampler needs at least 1 row")
-    if wanted is None and not limits:
-        raise ConfigError("this model takes sequences of any length: say with context how many tokens a prompt and its sample have")
     if wanted is not None and (wanted < 2 or wanted > min(limits, default=wanted)):
         raise ConfigError(
             f"context is {wanted}: it must be 2 or more, and this model takes at most {min(limits, default=0) or 'any number'}"
         )
-    return min(limits) if wanted is None else wanted
+    return min([*limits, USUAL_CONTEXT]) if wanted is None else wanted
 
 
 def _with_logps(logits: Tensor, places: Sequence[int], tokens: Sequence[int], counts: Sequence[int]) -> dict[int, DrawnToken]:

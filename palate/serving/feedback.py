@@ -59,8 +59,8 @@ class FeedbackStore:
         """Continue the file in a folder. Raises DataError where it cannot be read."""
         path = folder / FEEDBACK
         self._inferences, self._clock, self._lock = inferences, clock, threading.Lock()
-        rows = [line.row for line in read_lines(path)] if path.exists() else []
-        self._by_key = {str(row["idempotency_key"]): row for row in rows if row.get("idempotency_key")}
+        rows = (line.row for line in read_lines(path)) if path.exists() else iter(())
+        self._by_key = {str(row["idempotency_key"]): _identity(row) for row in rows if row.get("idempotency_key")}
         self._rows = RowWriter(path, sync_every=1)
 
     def store(self, body: FeedbackBody, caller: str) -> str:
@@ -101,7 +101,7 @@ class FeedbackStore:
                 {**row, **{field: inference[field] for field in ("prompt", "completions", "tokenizer") if field in inference}}
             )
             if key:
-                self._by_key[key] = row
+                self._by_key[key] = _identity(row)
         return name
 
     def __enter__(self) -> Self:
@@ -137,8 +137,14 @@ def _is_comparison(value: object, answers: int) -> bool:
     return all(type(side) is int and 0 <= side < answers for side in sides) and sides[0] != sides[1]
 
 
-def _repeated(row: Row, digest: str) -> str:
-    if row["digest"] != digest:
+def _identity(row: Row) -> tuple[str, str]:
+    """Return the id of feedback, and the digest of what it says."""
+    return str(row.get("feedback_id")), str(row.get("digest"))
+
+
+def _repeated(known: tuple[str, str], digest: str) -> str:
+    name, former = known
+    if former != digest:
         message = "idempotency_key: this key stands for other feedback. Send a new key with each feedback."
         raise ApiError(409, message, "key_reused", param="idempotency_key")
-    return str(row["feedback_id"])
+    return name

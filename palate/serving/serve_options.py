@@ -26,7 +26,7 @@ class ServeOptions:
         dtype: the type that the models compute in.
         device: where they compute.
         slots: completions that are decoded together.
-        context: tokens of a prompt and its completion together, at most; None takes what the model takes.
+        context: tokens of a prompt and its completion together, at most; None takes what the model takes, up to 4096.
         reward: reward models that rank and score.
         output_rules: a file of rules that answers must keep.
         input_rules: a file of rules that questions must keep, or `patterns`.
@@ -71,7 +71,7 @@ def add_serve_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dtype", choices=("auto", "float32", "bfloat16", "float16"), default=no.dtype, help="computes in (default: auto)")
     parser.add_argument("--device", default=no.device, help="cpu, cuda or auto (default: auto)")
     parser.add_argument("--slots", type=int, default=no.slots, metavar="N", help="completions decoded together (default: %(default)s)")
-    parser.add_argument("--context", type=int, metavar="N", help="most tokens of prompt and completion (default: the model's)")
+    parser.add_argument("--context", type=int, metavar="N", help="most tokens of prompt and completion (default: the model's, up to 4096)")
     parser.add_argument("--reward", nargs="+", default=[], metavar="PATH", help="reward models for best_of and /v1/score")
     parser.add_argument("--output_rules", type=Path, metavar="FILE", help="rules that answers must keep; needs --store")
     parser.add_argument("--input_rules", default="", metavar="FILE", help=f"rules that questions must keep, or the word {PATTERNS}")

@@ -126,6 +126,14 @@ def test_too_many_requests_have_to_wait(chat_policy: CausalPolicy) -> None:
         assert [server.post("/v1/completions", TEXT).status_code for _ in range(2)] == [200, 429]
 
 
+def test_a_server_with_too_much_to_do_says_so(chat_policy: CausalPolicy, monkeypatch: pytest.MonkeyPatch) -> None:
+    with model_server(chat_policy) as server:
+        monkeypatch.setattr("palate.serving.serve_app.MOST_WAITING", -1)
+        answer = server.post("/v1/completions", TEXT)
+        assert refusal(answer, 429)["code"] == "busy"
+        assert answer.headers["Retry-After"] == "2"
+
+
 def test_a_client_that_leaves_a_stream_frees_its_rows(chat_policy: CausalPolicy) -> None:
     ends, chat_policy.end_ids = chat_policy.end_ids, frozenset()
     try:
