@@ -186,9 +186,9 @@ def best_of(server: Server, prompts: Sequence[Sequence[int]]) -> tuple[Cost, Cos
     for start in range(0, len(prompts), 4):
         for size, own in clocks.items():
             spent = server.processor()
-            for prompt in prompts[start : start + 4]:
+            for number, prompt in enumerate(prompts[start : start + 4], start=start):
                 begun = time.perf_counter()
-                body = request(prompt, **({"best_of": size} if size > 1 else {}))
+                body = request(prompt, seed=number, **({"best_of": size} if size > 1 else {}))
                 status, content, _ = asyncio.run(post(server.port, "/v1/completions", body))
                 assert status == 200, content
                 own.append(time.perf_counter() - begun)
