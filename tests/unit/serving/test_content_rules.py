@@ -83,6 +83,7 @@ def test_an_answer_is_drawn_again(server: ModelServer, chat_policy: CausalPolicy
         found = texts(patient, n=8)
         assert len(found) == 8
         assert not any(has_letter(text) for text, _ in found)
+        assert len(set(found)) == 8  # what is drawn again is something else
         assert texts(patient, n=8) == found  # what is drawn again depends on the seed too
     rows = decisions(tmp_path)
     assert sum(row["action"] == "passed" for row in rows) == 16
