@@ -12,7 +12,7 @@ import argparse
 import asyncio
 import json
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from palate.data.rule_file import RuleFile
 from palate.evaluation.intervals import share
 from palate.kitchen import rule_programs
 
-PROGRAMS = {
+PROGRAMS: Mapping[str, Callable[[str, str], bool]] = {
     "poison": rule_programs.poison,
     "allergen": rule_programs.allergen,
     "raw": lambda _, completion: rule_programs.raw(completion),
