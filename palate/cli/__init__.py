@@ -23,6 +23,7 @@ from palate.cli import (
     rater_commands,
     reward_commands,
     run_commands,
+    serve_command,
     watch_command,
 )
 from palate.cli.help_page import show
@@ -78,6 +79,8 @@ def _dispatch(words: list[str], stages: Stages) -> int:
         "plan": plan_command.plan,
         "runs": run_commands.runs,
         "watch": watch_command.watch,
+        "serve": serve_command.serve,
+        "feedback": serve_command.feedback,
         "label": rater_commands.label,
         "judge": rater_commands.judge,
         "inspect": run_commands.inspect,

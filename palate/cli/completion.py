@@ -27,6 +27,7 @@ from palate.cli import (
     rater_commands,
     reward_commands,
     run_commands,
+    serve_command,
     watch_command,
 )
 from palate.cli.option_names import below, canonical, kinds_given, level_of
@@ -50,6 +51,8 @@ PARSERS: dict[str, Callable[[], Parser]] = {
     "plan": plan_command.plan_parser,
     "runs": run_commands.runs_parser,
     "watch": watch_command.watch_parser,
+    "serve": serve_command.serve_parser,
+    "feedback": serve_command.feedback_parser,
     "label": rater_commands.label_parser,
     "judge": rater_commands.judge_parser,
     "score": reward_commands.score_parser,

@@ -18,6 +18,8 @@ COMMANDS = {
     "plan": "Estimate memory and the time of a step before anything runs.",
     "runs": "List runs, or show what a run was made from.",
     "watch": "Follow running trainings on a live page in the browser.",
+    "serve": "Serve a model with OpenAI's API: ranking, rules, feedback.",
+    "feedback": "Turn what users said about answers into data to learn from.",
     "label": "Open the pages on which people judge.",
     "judge": "Judge pairs of a pipeline, and see its reward model change.",
     "inspect": "Show a data file as a model sees it: tokens and duplicates.",
@@ -48,6 +50,7 @@ GROUPS = {
         "score", "front", "reward-check", "coverage", "evaluate", "compare", "regrade", "peak", "report", "gate", "card", "agreement",
         "judge-fit",
     ),
+    "Use a model": ("serve", "feedback"),
     "Look": ("runs", "watch", "trace", "forget", "inspect", "reference", "completion"),
 }  # fmt: skip
 """Headings of `palate --help`, and the commands and stages under each."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence, Set
 from dataclasses import dataclass
 
@@ -9,9 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from palate.core import StopReason
+from palate.core import Sampling, StopReason
 from palate.samplers.draw import draw, drawing_device, request_uniforms
-from palate.samplers.requests import SamplerCall, Share
+from palate.samplers.requests import RowRequest
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,24 +27,24 @@ class SampledTokens:
 class Ledger:
     """Draws the next token of each row and records it, on the model's device or on the CPU (see `drawing_device`).
 
-    Row i of the batch writes into line `_line[i]` of tables (slots, longest budget). A line becomes free when its sample is done. Row
-    numbers change and lines do not, so only vectors (b,) are reordered.
+    Row i of the batch writes into line `_line[i]` of tables (slots, longest). A line becomes free when its sample is done. Row numbers
+    change and lines do not, so only vectors (b,) are reordered.
     """
 
-    def __init__(self, call: SamplerCall, slots: int, *, end_ids: Set[int], vocabulary: int, device: torch.device) -> None:
-        self._call = call
+    def __init__(self, slots: int, longest: int, *, end_ids: Set[int], vocabulary: int, device: torch.device) -> None:
+        """Make room for `slots` samples of at most `longest` tokens."""
         self._end_ids = end_ids
         self._models_device, device = device, drawing_device(device)
         self._is_end = torch.zeros(vocabulary, dtype=torch.bool, device=device)
         self._is_end[[token for token in end_ids if token < vocabulary]] = True
-        size = (slots, max(call.budgets))
+        size = (slots, longest)
         self._uniforms = torch.zeros(size, dtype=torch.float64, device=device)
         self._ids = torch.zeros(size, dtype=torch.long, device=device)
         self._logps = torch.zeros(size, device=device)
-        self._requests = [(0, 0)] * slots  # prompt and sample of each line
+        self._requests: dict[int, RowRequest] = {}  # by line
+        self._kinds = Counter[Sampling]()  # how many rows are drawn in each way
         self._free_lines = list(range(slots))
         self._line, self._count, self._budget, self._tokens = torch.zeros(4, 0, dtype=torch.long, device=device)
-        self._done: dict[tuple[int, int], SampledTokens] = {}
 
     def __len__(self) -> int:
         """Return the number of active rows."""
@@ -54,31 +55,26 @@ class Ledger:
         """Return the last token of each row (b,), on the model's device."""
         return self._tokens.to(self._models_device)
 
-    @property
-    def done(self) -> int:
-        """Return the number of finished samples."""
-        return len(self._done)
-
-    def admit(self, shares: Sequence[Share]) -> None:
+    def admit(self, requests: Sequence[RowRequest]) -> None:
         """Add rows for requests whose first token is drawn next."""
-        requests = [(share.prompt, share.first + number) for share in shares for number in range(share.count)]
         lines = [self._free_lines.pop() for _ in requests]
-        length = self._uniforms.shape[1]
-        uniforms = np.stack([request_uniforms(*self._call.streams[prompt], sample, length) for prompt, sample in requests])
-        for line, request in zip(lines, requests, strict=True):
+        uniforms = np.zeros((len(requests), max(request.budget for request in requests)))
+        for row, line, request in zip(uniforms, lines, requests, strict=True):
+            row[: request.budget] = request_uniforms(*request.stream, request.sample, request.budget)
             self._requests[line] = request
+            self._kinds[request.sampling] += 1
         new = torch.tensor(lines, device=self._line.device)
-        self._uniforms[new] = torch.from_numpy(uniforms).to(new.device)
+        self._uniforms[new, : uniforms.shape[1]] = torch.from_numpy(uniforms).to(new.device)
         self._line = torch.cat((self._line, new))
         self._count = torch.cat((self._count, torch.zeros_like(new)))
-        self._budget = torch.cat((self._budget, torch.tensor([self._call.budgets[prompt] for prompt, _ in requests], device=new.device)))
+        self._budget = torch.cat((self._budget, torch.tensor([request.budget for request in requests], device=new.device)))
         self._tokens = torch.cat((self._tokens, torch.zeros_like(new)))
 
     def accept(self, logits: Tensor) -> None:
         """Draw one token for each of the last k rows from their logits (k, v)."""
         start = len(self) - len(logits)
         line, count = self._line[start:], self._count[start:]
-        tokens, logps = draw(logits.to(self._uniforms.device), self._uniforms[line, count], self._call.sampling)
+        tokens, logps = self._drawn(logits.to(self._uniforms.device), line, self._uniforms[line, count])
         self._ids[line, count] = tokens
         self._logps[line, count] = logps
         self._tokens[start:] = tokens
@@ -88,20 +84,34 @@ class Ledger:
         """Return True (b,), on the model's device, for rows that continue: they have no eos yet, and their budget is not used up."""
         return (~self._is_end[self._tokens] & (self._count < self._budget)).to(self._models_device)
 
-    def keep(self, alive: Tensor, order: Tensor) -> None:
-        """Finish the rows that are not alive; row `order[i]` becomes row i."""
+    def keep(self, alive: Tensor, order: Tensor) -> list[tuple[RowRequest, SampledTokens]]:
+        """Finish the rows that are not alive, and return them; row `order[i]` becomes row i."""
         alive, order = (x.to(self._tokens.device) for x in (alive, order))
         finished = ~alive
         lines = self._line[finished]
         rows = zip(lines.tolist(), self._count[finished].tolist(), self._ids[lines].tolist(), self._logps[lines].tolist(), strict=True)
+        done = []
         for line, count, ids, logps in rows:
             stop: StopReason = "eos" if ids[count - 1] in self._end_ids else "length"
-            self._done[self._requests[line]] = SampledTokens(tuple(ids[:count]), tuple(logps[:count]), stop)
+            request = self._requests.pop(line)
+            self._kinds[request.sampling] -= 1
+            done.append((request, SampledTokens(tuple(ids[:count]), tuple(logps[:count]), stop)))
             self._free_lines.append(line)
+        self._kinds = +self._kinds
         self._line, self._count, self._budget, self._tokens = (
             vector[order] for vector in (self._line, self._count, self._budget, self._tokens)
         )
+        return done
 
-    def samples(self) -> list[list[SampledTokens]]:
-        """Return all samples, in the order of the prompts; every request must be done."""
-        return [[self._done[prompt, number] for number in range(self._call.samples)] for prompt in range(len(self._call.prompts))]
+    def _drawn(self, logits: Tensor, line: Tensor, uniforms: Tensor) -> tuple[Tensor, Tensor]:
+        """Return tokens (k,) and log-probabilities (k,); rows that are drawn in the same way are drawn together."""
+        if len(self._kinds) == 1:
+            return draw(logits, uniforms, next(iter(self._kinds)))
+        places: dict[Sampling, list[int]] = {}
+        for place, number in enumerate(line.tolist()):
+            places.setdefault(self._requests[number].sampling, []).append(place)
+        tokens, logps = torch.zeros_like(line), torch.zeros(len(line), device=line.device)
+        for sampling, own in places.items():
+            index = torch.tensor(own, device=line.device)
+            tokens[index], logps[index] = draw(logits[index], uniforms[index], sampling)
+        return tokens, logps

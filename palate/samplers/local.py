@@ -134,33 +134,37 @@ class LocalSampler:
             return generated(policy, call, self._slots, progress)
         weight, _ = policy.head
         slots = min(self._slots, len(call.prompts) * call.samples)
-        ledger = Ledger(call, slots, end_ids=policy.end_ids, vocabulary=len(weight), device=weight.device)
+        ledger = Ledger(slots, max(call.budgets), end_ids=policy.end_ids, vocabulary=len(weight), device=weight.device)
         rows: ActiveRows
         if policy.path == "packed":
-            rows = PackedRows(forward_of(policy, call.longest), self._cache, call, slots=slots, device=weight.device)
+            forward = forward_of(policy, call.longest)
+            rows = PackedRows(forward, self._cache, call.prompts, longest=call.longest, slots=slots, device=weight.device)
         else:
             rows = PaddedDecoder(policy, call.prompts, slots=slots)
         try:
-            _decode(rows, Queue([len(prompt) for prompt in call.prompts], call.samples), ledger, progress)
+            done = _decoded(rows, call, ledger, progress)
         except TrainingError:
             self._cache = Cache()  # values that are not finite must not stay in columns that later calls mask
             raise
-        return ledger.samples()
+        return [[done[prompt, number] for number in range(call.samples)] for prompt in range(len(call.prompts))]
 
 
-def _decode(rows: ActiveRows, queue: Queue, ledger: Ledger, progress: Progress | None) -> None:
-    """Fill rows from the queue and draw tokens until every request is done."""
+def _decoded(rows: ActiveRows, call: SamplerCall, ledger: Ledger, progress: Progress | None) -> dict[tuple[int, int], SampledTokens]:
+    """Fill rows from the queue and draw tokens until every request is done; return the samples by prompt and number."""
+    queue, done = Queue([len(prompt) for prompt in call.prompts], call.samples), dict[tuple[int, int], SampledTokens]()
     while queue or ledger:
         places = rows.places() if queue else 0
         if places:
             shares = queue.take(places)
-            ledger.admit(shares)
+            ledger.admit(call.rows(shares))
             logits = rows.admit(shares)
         else:
             logits = rows.advance(ledger.tokens)
         ledger.accept(logits)
         alive = ledger.alive()
         if not bool(alive.all()):
-            ledger.keep(alive, rows.keep(alive))
+            for request, sample in ledger.keep(alive, rows.keep(alive)):
+                done[request.prompt, request.sample] = sample
             if progress is not None:
-                progress(ledger.done)
+                progress(len(done))
+    return done

@@ -12,7 +12,7 @@ from torch import Tensor
 from palate.samplers.cache import Cache, LayerRows, Prefill, Step
 from palate.samplers.forward import Forward
 from palate.samplers.graphs import GraphedSteps
-from palate.samplers.requests import SamplerCall, Share
+from palate.samplers.requests import Prompts, Share
 
 _PREFILL_TOKENS = 4096
 """Largest number of prompt tokens in one prefill, which bounds the memory of its activations."""
@@ -20,7 +20,7 @@ _PREFILL_TOKENS = 4096
 _LEAST_FILL = 0.75
 """A prompt shorter than this share of the longest one starts another prefill, because attention there is padded."""
 
-_REFILL_SHARE = 4
+REFILL_SHARE = 4
 """Rows are refilled when one in this many is free, so that a prefill serves several prompts; 2 to 4 were fastest among 2 to 256."""
 
 
@@ -36,16 +36,29 @@ class _PrefilledPrompt:
 class PackedRows:
     """Active rows over a `Forward`; each prompt is prefilled once, whatever the number of its samples."""
 
-    def __init__(self, forward: Forward, cache: Cache, call: SamplerCall, *, slots: int, device: torch.device) -> None:
+    def __init__(
+        self, forward: Forward, cache: Cache, prompts: Prompts, *, longest: int, slots: int, device: torch.device, is_eager: bool = False
+    ) -> None:
+        """Decode up to `slots` rows of at most `longest` tokens.
+
+        Args:
+            forward: the model.
+            cache: memory of keys and values, whose content is dropped.
+            prompts: token ids by the prompt's number; prompts may be added later.
+            longest: tokens of a prompt and its sample together, at most.
+            slots: number of rows.
+            device: where the model is.
+            is_eager: whether any free row is filled at once. Otherwise refilling waits until several rows are free, which is faster.
+        """
         self._forward = forward
         self._cache = cache
-        self._prompts = call.prompts
-        self._samples = call.samples
+        self._prompts = prompts
         self._slots = slots
+        self._least_free = 1 if is_eager else -(-slots // REFILL_SHARE)
         self._held: _PrefilledPrompt | None = None
         self._lengths = torch.empty(0, dtype=torch.long, device=device)  # (b,) number of tokens in the cache
         self._longest = 0
-        cache.reshape(slots, call.longest)
+        cache.reshape(slots, longest)
         # Recording must not meet what another thread does on the GPU, such as learning.
         is_recorded = device.type == "cuda" and forward.is_steady and threading.current_thread() is threading.main_thread()
         self._graphs = GraphedSteps(forward, cache, device) if is_recorded else None
@@ -53,7 +66,7 @@ class PackedRows:
     def places(self) -> int:
         """Return the number of free rows; 0 while few are free and others can continue."""
         free = self._slots - len(self._lengths)
-        return free if free == self._slots or free * _REFILL_SHARE >= self._slots else 0
+        return free if free >= self._least_free else 0
 
     def admit(self, shares: Sequence[Share]) -> Tensor:
         """Return logits (new, v) of the first token of each request."""
@@ -122,7 +135,7 @@ class PackedRows:
     def _hold(self, share: Share, logits: Tensor) -> None:
         """Keep the last admitted prompt if some of its samples wait; its last row holds only the prompt so far."""
         self._held = None
-        if share.first + share.count < self._samples:
+        if share.waiting:
             row = torch.tensor([len(self._lengths) - 1], device=self._lengths.device)
             length = len(self._prompts[share.prompt])
             layers = tuple((number, layer.picked(row, length)) for number, layer in self._cache.layers())

@@ -10,14 +10,14 @@ from transformers import DynamicCache
 
 from palate.models.causal import CausalPolicy
 from palate.models.paths import TOLERANCE
-from palate.samplers.requests import Share
+from palate.samplers.requests import Prompts, Share
 
 
 def takes_padding(policy: CausalPolicy) -> bool:
     """Return whether the model decodes left-padded rows with a cache that can drop rows: it tries a few tokens and compares."""
     vocabulary = policy.module.get_input_embeddings().num_embeddings
     ids = [(5 * place + 2) % vocabulary for place in range(6)]
-    prompts = (ids[:4], ids[4:5])
+    prompts = (tuple(ids[:4]), tuple(ids[4:5]))
     try:
         with torch.no_grad():
             rows = PaddedDecoder(policy, prompts, slots=3)
@@ -36,7 +36,7 @@ def takes_padding(policy: CausalPolicy) -> bool:
 class PaddedDecoder:
     """Active rows over the model's plain forward pass, batch by batch; a row is refilled only when the whole batch is done."""
 
-    def __init__(self, policy: CausalPolicy, prompts: Sequence[Sequence[int]], *, slots: int) -> None:
+    def __init__(self, policy: CausalPolicy, prompts: Prompts, *, slots: int) -> None:
         self._module = policy.module
         self._device = policy.device
         self._prompts = prompts

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -10,6 +10,9 @@ from torch import Tensor
 
 from palate.core import Sampling
 from palate.distributed.sharing import mine
+
+Prompts = Sequence[tuple[int, ...]] | Mapping[int, tuple[int, ...]]
+"""The token ids of prompts, by number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +29,14 @@ class SamplerCall:
         """Return the part of the call that this rank answers."""
         return replace(self, prompts=tuple(mine(self.prompts)), budgets=tuple(mine(self.budgets)), streams=tuple(mine(self.streams)))
 
+    def rows(self, shares: Sequence[Share]) -> list[RowRequest]:
+        """Return the samples of some shares, in order."""
+        return [
+            RowRequest(share.prompt, share.first + number, self.streams[share.prompt], self.budgets[share.prompt], self.sampling)
+            for share in shares
+            for number in range(share.count)
+        ]
+
     @property
     def longest(self) -> int:
         """Return the number of tokens of the longest prompt and sample together."""
@@ -34,11 +45,26 @@ class SamplerCall:
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """Some of the samples of one prompt that are admitted together: `count` samples from number `first` on."""
+    """Some of the samples of one prompt that are admitted together: `count` samples from number `first` on.
+
+    `waiting` is the number of the prompt's samples after them, which are admitted later.
+    """
 
     prompt: int
     first: int
     count: int
+    waiting: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class RowRequest:
+    """One sample to draw: the numbers of its prompt and its own, the seed of its prompt (two numbers), its longest length, and how."""
+
+    prompt: int
+    sample: int
+    stream: tuple[int, int]
+    budget: int
+    sampling: Sampling
 
 
 class ActiveRows(Protocol):
@@ -80,7 +106,7 @@ class Queue:
         while places > 0:
             place, first = divmod(self._taken, self._samples)
             count = min(places, self._samples - first)
-            shares.append(Share(self._order[place], first, count))
+            shares.append(Share(self._order[place], first, count, self._samples - first - count))
             self._taken += count
             places -= count
         return shares

@@ -1,1 +1,1 @@
-"""An OpenAI-compatible server with filters and reranking. Empty so far."""
+"""The server that answers with OpenAI's API: it draws, ranks, checks, and keeps what users say."""

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
-from starlette.responses import PlainTextResponse
+from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 CONTENT_POLICY = (
@@ -26,8 +27,6 @@ HEADERS = {
     "Cache-Control": "no-store",
 }
 TOO_LARGE = "The request is larger than {} bytes."
-
-
 TOO_SLOW = "The body of the request came too slowly. Send it again, in smaller parts if the network is slow."
 
 
@@ -60,16 +59,23 @@ class Limits:
         return min(self.body, self.public) if re.fullmatch(self.strangers, path) else self.body
 
 
+def plain_refusal(message: str, status: int) -> Response:
+    """Return a refusal as plain text."""
+    return PlainTextResponse(message, status, headers={"Connection": "close"})
+
+
 @dataclass(frozen=True)
 class RequestLimits:
     """ASGI middleware that limits bodies and adds `HEADERS` that the response lacks.
 
-    It answers 413 to a body that is too large, announced or not, and 408 to one that comes too slowly.
+    It answers 413 to a body that is too large, announced or not, and 408 to one that comes too slowly. `refusal` writes the answer to a
+    body that announces its size, which the application does not see.
     """
 
     app: ASGIApp
     limits: Limits = Limits()
     secure: bool = False
+    refusal: Callable[[str, int], Response] = plain_refusal
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, and watch its body while it is read."""
@@ -80,8 +86,7 @@ class RequestLimits:
         announced = Headers(scope=scope).get("content-length", "0")
         send_with_headers = self._with_headers(send)
         if not re.fullmatch("[0-9]{1,15}", announced) or int(announced) > limit:
-            refusal = PlainTextResponse(TOO_LARGE.format(limit), 413, headers={"Connection": "close"})
-            await refusal(scope, receive, send_with_headers)
+            await self.refusal(TOO_LARGE.format(limit), 413)(scope, receive, send_with_headers)
             return
         await self.app(scope, self._watched(receive, limit), send_with_headers)
 

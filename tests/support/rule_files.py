@@ -68,3 +68,13 @@ def answered(path: Path, answers: Iterable[tuple[str, str, str, str, bool]], con
     raters = tuple(RaterInfo(name) for name in dict.fromkeys(vote.judgment.rater for vote in votes))
     write_exchange(Exchange(tuple(items.values()), tuple(votes), raters, name="asked"), path)
     return path
+
+
+def has_letter(completion: str) -> bool:
+    """Whether there is a letter from a to j."""
+    return any(letter in completion for letter in "abcdefghij")
+
+
+def always(completion: str) -> bool:
+    """Says that everything breaks the rule."""
+    return True

@@ -39,8 +39,8 @@ class Recorded:
 
 
 def drawn(policy: CausalPolicy, record: object, monkeypatch: pytest.MonkeyPatch, slots: int = 5) -> list[list[SampledTokens]]:
-    def rows(forward, cache, call, *, slots: int, device: torch.device) -> packed.PackedRows:
-        made = packed.PackedRows(forward, cache, call, slots=slots, device=device)
+    def rows(forward, cache, prompts, *, longest: int, slots: int, device: torch.device) -> packed.PackedRows:
+        made = packed.PackedRows(forward, cache, prompts, longest=longest, slots=slots, device=device)
         made._graphs = None if record is None else GraphedSteps(forward, cache, device, record)  # type: ignore[arg-type]
         return made
 

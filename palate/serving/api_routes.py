@@ -1,0 +1,264 @@
+"""The routes: models, completions, chats, scores, health and metrics."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+
+from fastapi import APIRouter, Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.types import Receive, Scope, Send
+
+from palate.core import Completion, Message, PalateError, Prompt
+from palate.serving.answering import Asked
+from palate.serving.api_errors import ApiError
+from palate.serving.api_requests import SEEDS, ChatBody, DrawBody, ScoreBody, TextBody
+from palate.serving.drawing import TextDelta
+from palate.serving.prompt_questions import PromptQuestion, chat_prompt, chat_question, text_questions
+from palate.serving.replies import END, ReplyForm, SentAnswer, event
+from palate.serving.serve_app import ClientGone, Serving, json_reply, read_body, serving_of, while_there
+
+router = APIRouter()
+
+
+class StreamReply(Response):
+    """A stream of events. When the client goes away it stops, and what it draws is given up."""
+
+    def __init__(self, parts: AsyncGenerator[bytes], on_gone: Callable[[], None]) -> None:
+        super().__init__(media_type="text/event-stream", headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
+        del self.headers["content-length"]
+        self._parts, self._on_gone = parts, on_gone
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the parts as they come."""
+        del scope
+
+        async def send_all() -> None:
+            await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+            async with aclosing(self._parts) as parts:
+                async for part in parts:
+                    await send({"type": "http.response.body", "body": part, "more_body": True})
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+        try:
+            await while_there(receive, send_all())
+        except ClientGone:
+            self._on_gone()
+
+
+@router.get("/health")
+async def health(request: Request) -> Response:
+    """Return whether the server answers, and what it has to do."""
+    model = serving_of(request).model
+    return json_reply({"status": "ok", "model": model.name, "active": model.sampler.load.active, "waiting": model.sampler.load.waiting})
+
+
+@router.get("/metrics")
+async def metrics(request: Request) -> Response:
+    """Return the figures that Prometheus collects."""
+    serving = serving_of(request)
+    serving.gate.caller(request)
+    return PlainTextResponse(serving.metrics.text(serving.model.sampler.load), media_type="text/plain; version=0.0.4")
+
+
+@router.get("/v1/models")
+async def models(request: Request) -> Response:
+    """Return the one model."""
+    serving = serving_of(request)
+    serving.gate.caller(request)
+    return json_reply({"object": "list", "data": [_model(serving)]})
+
+
+@router.get("/v1/models/{name:path}")
+async def model(request: Request, name: str) -> Response:
+    """Return a model by name."""
+    serving = serving_of(request)
+    serving.gate.caller(request)
+    serving.check_model(name)
+    return json_reply(_model(serving))
+
+
+@router.post("/v1/completions")
+async def completions(request: Request) -> Response:
+    """Continue prompts."""
+    serving, begun = serving_of(request), time.perf_counter()
+    key = serving.gate.caller(request)
+    body = await read_body(request, TextBody)
+    name = f"cmpl-{serving.token()}"
+    questions = text_questions(serving.model.tokenizer, body, name, serving.model.vocabulary)
+    return await _answered(request, _Call(serving, body, questions, name, key, begun))
+
+
+@router.post("/v1/chat/completions")
+async def chat_completions(request: Request) -> Response:
+    """Answer a conversation."""
+    serving, begun = serving_of(request), time.perf_counter()
+    key = serving.gate.caller(request)
+    body = await read_body(request, ChatBody)
+    name = f"chatcmpl-{serving.token()}"
+    question = chat_question(serving.model.tokenizer, body.messages, name)
+    return await _answered(request, _Call(serving, body, [question], name, key, begun))
+
+
+@router.post("/v1/score")
+async def score(request: Request) -> Response:
+    """Score completions by the reward model."""
+    serving = serving_of(request)
+    serving.gate.caller(request)
+    body = await read_body(request, ScoreBody)
+    serving.check_model(body.model)
+    scorer = serving.model.scorer
+    if scorer is None:
+        raise ApiError(400, "This server scores nothing: it was started without a reward model (--reward).", "no_reward")
+    combination = scorer.combination(body.dimensions, body.weights)
+    prompt = chat_prompt(body.messages, "score") if body.messages else Prompt("score", (Message("text", body.prompt),))
+    found = await scorer.scores(prompt, [Completion(text) for text in body.completions], combination)
+    data = [
+        {"index": number, "score": one.score, "scores": dict(one.scores), **({"reason": one.reason} if one.reason else {})}
+        for number, one in enumerate(found)
+    ]
+    return json_reply({"object": "list", "model": serving.model.name, "dimensions": list(combination.dimensions), "data": data})
+
+
+@dataclass(frozen=True)
+class _Call:
+    """One request for completions.
+
+    Attributes:
+        serving: what handlers need.
+        body: how to answer.
+        questions: what to answer.
+        name: names the request.
+        key: the name of its key.
+        begun: when it came, on the performance counter.
+    """
+
+    serving: Serving
+    body: DrawBody
+    questions: Sequence[PromptQuestion]
+    name: str
+    key: str
+    begun: float
+
+    def form(self) -> ReplyForm:
+        """Return how its answers are written."""
+        serving, body = self.serving, self.body
+        is_chat = self.questions[0].is_chat
+        return ReplyForm(
+            self.name,
+            int(serving.clock()),
+            serving.model.name,
+            is_chat,
+            body.likeliest is not None,
+            body.return_token_ids,
+            serving.model.tokenizer,
+        )
+
+    def usage(self, drawn: int) -> dict[str, int]:
+        """Return the tokens that were read and drawn."""
+        read = sum(len(question.ids) for question in self.questions)
+        return {"prompt_tokens": read, "completion_tokens": drawn, "total_tokens": read + drawn}
+
+
+async def _answered(request: Request, call: _Call) -> Response:
+    serving, body = call.serving, call.body
+    serving.check_model(body.model)
+    serving.check_load()
+    seed = secrets.randbelow(SEEDS) if body.seed is None else body.seed % SEEDS
+    asked = [Asked(serving.model, question, body, seed, number, key=call.key) for number, question in enumerate(call.questions)]
+    if not body.stream:
+        return json_reply(await while_there(request.receive, _whole(call, asked)))
+    parts = _parts(call, asked)
+    first = await while_there(request.receive, anext(parts))  # what is wrong with the request comes before the stream begins
+
+    async def all_parts() -> AsyncGenerator[bytes]:
+        async with aclosing(parts):
+            yield first
+            async for part in parts:
+                yield part
+
+    def on_gone() -> None:
+        serving.metrics.left += 1
+
+    return StreamReply(all_parts(), on_gone)
+
+
+async def _whole(call: _Call, asked: Sequence[Asked]) -> dict[str, object]:
+    tasks = [asyncio.ensure_future(_choices(call, one)) for one in asked]
+    try:
+        found = await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+    call.serving.metrics.answered.add(time.perf_counter() - call.begun)
+    return call.form().whole([choice for choices, _ in found for choice in choices], call.usage(sum(drawn for _, drawn in found)))
+
+
+async def _choices(call: _Call, asked: Asked) -> tuple[list[SentAnswer], int]:
+    """Return the answers to a question, and the number of tokens that were drawn."""
+    refusal = await _refusal(call, asked)
+    if refusal is not None:
+        return [refusal] * call.body.n, 0
+    answers = await asked.answers()
+    call.serving.metrics.refused["output"] += sum(choice.finish == "content_filter" for choice in answers.choices)
+    return answers.choices, answers.drawn_tokens
+
+
+async def _refusal(call: _Call, asked: Asked) -> SentAnswer | None:
+    """Return what is sent where the question breaks a rule, and count that."""
+    refusal = await asked.refusal()
+    call.serving.metrics.refused["input"] += refusal is not None
+    return refusal
+
+
+async def _parts(call: _Call, asked: Sequence[Asked]) -> AsyncGenerator[bytes]:
+    """Yield the events of a stream; a failure after the first one is an event too."""
+    form, metrics, drawn, is_first = call.form(), call.serving.metrics, 0, True
+    try:
+        for number, one in enumerate(asked):
+            async for part, tokens in _question_parts(call, form, one, number * call.body.n):
+                if is_first:
+                    metrics.first_token.add(time.perf_counter() - call.begun)
+                drawn, is_first = drawn + tokens, False
+                yield part
+    except (ApiError, PalateError) as error:
+        if is_first:
+            raise
+        known = error if isinstance(error, ApiError) else ApiError(500, str(error), "broken", kind="server_error")
+        yield event(known.body)
+        return
+    metrics.answered.add(time.perf_counter() - call.begun)
+    if call.body.stream_options.include_usage:
+        yield form.usage_part(call.usage(drawn))
+    yield END
+
+
+async def _question_parts(call: _Call, form: ReplyForm, asked: Asked, start: int) -> AsyncIterator[tuple[bytes, int]]:
+    """Yield the events of one question, each with the number of tokens that were drawn for it; its choices count from `start`."""
+    refusal = await _refusal(call, asked) if asked.streams_directly else None
+    if asked.streams_directly and refusal is None:
+        begun = set[int]()
+        async for one in asked.stream():
+            if isinstance(one, TextDelta):
+                yield form.part(start + one.sample, one.text, one.tokens, is_first=one.sample not in begun), 0
+                begun.add(one.sample)
+            else:
+                sample, choice = one
+                if sample not in begun:
+                    yield form.part(start + sample, "", is_first=True), 0
+                yield form.last_part(start + sample, choice), len(choice.ids)
+        return
+    choices, drawn = ([refusal] * call.body.n, 0) if refusal is not None else await _choices(call, asked)
+    for sample, choice in enumerate(choices):
+        yield form.part(start + sample, choice.text, choice.drawn, is_first=True), drawn if sample == 0 else 0
+        yield form.last_part(start + sample, choice), 0
+
+
+def _model(serving: Serving) -> dict[str, object]:
+    scorer = serving.model.scorer
+    own = {"max_model_len": serving.model.sampler.context, "dimensions": list(scorer.dimensions) if scorer else []}
+    return {"id": serving.model.name, "object": "model", "created": 0, "owned_by": "palate", **own}

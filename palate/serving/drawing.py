@@ -1,0 +1,185 @@
+"""Between the sampler's thread and the server's event loop: what was drawn, as texts, and a request that can be given up."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Literal
+
+from palate.samplers.continuous import ContinuousSampler
+from palate.samplers.draw_requests import DrawJob, DrawnToken, DrawRequest
+from palate.samplers.ledger import SampledTokens
+from palate.serving.text_stream import TextStream, whole_text
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+FinishReason = Literal["stop", "length", "content_filter"]
+
+
+@dataclass(frozen=True, slots=True)
+class TextDelta:
+    """More text of one sample, and the tokens that it comes from."""
+
+    sample: int
+    text: str
+    tokens: tuple[DrawnToken, ...] = ()
+
+
+@dataclass(frozen=True)
+class DrawnAnswer:
+    """A finished sample.
+
+    Attributes:
+        sample: its number.
+        text: what it says, without the end token and without a stop text.
+        finish: whether the model ended it or a stop text came ("stop"), or it was cut.
+        tokens: its tokens.
+        drawn: the tokens with log-probabilities, where the request asks for them.
+        is_stopped: whether a stop text ended it; then the text lacks some of the tokens.
+    """
+
+    sample: int
+    text: str
+    finish: FinishReason
+    tokens: SampledTokens
+    drawn: tuple[DrawnToken, ...] = ()
+    is_stopped: bool = False
+
+
+@dataclass(frozen=True)
+class TextSettings:
+    """How tokens become text.
+
+    Attributes:
+        is_chat: the text is an assistant's turn, without white space around it.
+        hidden: ids without a text: ends, and special tokens where these are left out.
+        stops: texts that end a completion.
+        streams: whether text is wanted while it is drawn.
+    """
+
+    is_chat: bool
+    hidden: frozenset[int] = frozenset()
+    stops: tuple[str, ...] = ()
+    streams: bool = False
+
+
+Event = TextDelta | DrawnAnswer | Exception
+
+
+class Outbox:
+    """Events of all requests, which go to the event loop once per step of the sampler."""
+
+    def __init__(self) -> None:
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._events: list[tuple[asyncio.Queue[Event], Event]] = []
+
+    def open(self) -> None:
+        """Deliver to the running event loop."""
+        self._loop = asyncio.get_running_loop()
+
+    def put(self, queue: asyncio.Queue[Event], event: Event) -> None:
+        """Take an event; called by the sampler's thread."""
+        self._events.append((queue, event))
+
+    def flush(self) -> None:
+        """Send what was taken; called by the sampler's thread."""
+        events, self._events = self._events, []
+        if events and self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(_deliver, events)
+
+
+def _deliver(events: list[tuple[asyncio.Queue[Event], Event]]) -> None:
+    for queue, event in events:
+        queue.put_nowait(event)
+
+
+@dataclass
+class _Sample:
+    """One sample under way."""
+
+    stream: TextStream
+    drawn: list[DrawnToken] = field(default_factory=list)
+    unsent: list[DrawnToken] = field(default_factory=list)
+
+
+class Drawing:
+    """One request at the sampler. Use it as a context: what is not finished at its end is given up, and its rows are free."""
+
+    def __init__(
+        self, sampler: ContinuousSampler, outbox: Outbox, tokenizer: PreTrainedTokenizerBase, request: DrawRequest, texts: TextSettings
+    ) -> None:
+        """Submit the request. Raises as `ContinuousSampler.submit`."""
+        self._outbox, self._tokenizer, self._texts = outbox, tokenizer, texts
+        listens = texts.streams or bool(texts.stops) or request.likeliest is not None
+        self._request = replace(request, listens=listens)
+        self._queue: asyncio.Queue[Event] = asyncio.Queue()
+        self._samples = [self._new_sample() for _ in range(request.n)] if listens else []
+        self._job: DrawJob = sampler.submit(self._request, self)
+
+    def __enter__(self) -> Drawing:
+        """Return the drawing itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Give up what is not finished."""
+        self._job.cancel()
+
+    async def events(self) -> AsyncIterator[TextDelta | DrawnAnswer]:
+        """Yield texts as they come (where they are wanted), and each sample when it is finished; end with the last sample.
+
+        Raises:
+            PalateError: the sampler failed.
+        """
+        left = self._request.n
+        while left:
+            event = await self._queue.get()
+            if isinstance(event, Exception):
+                raise event
+            left -= isinstance(event, DrawnAnswer)
+            yield event
+
+    async def answers(self) -> list[DrawnAnswer]:
+        """Return all samples in their order. Raises as `events`."""
+        found = [event async for event in self.events() if isinstance(event, DrawnAnswer)]
+        return sorted(found, key=lambda one: one.sample)
+
+    def token(self, sample: int, drawn: DrawnToken) -> bool:
+        """Take a token; see `Listener`."""
+        own = self._samples[sample]
+        text = own.stream.push(drawn.token)
+        if self._request.likeliest is not None:
+            own.drawn.append(drawn)
+            own.unsent.append(drawn)
+        if self._texts.streams and (text or own.unsent):
+            self._outbox.put(self._queue, TextDelta(sample, text, tuple(own.unsent)))
+            own.unsent.clear()
+        return not own.stream.is_stopped
+
+    def done(self, sample: int, tokens: SampledTokens) -> None:
+        """Take a finished sample; see `Listener`."""
+        if not self._samples:
+            texts = self._texts
+            text = whole_text(self._tokenizer, self._request.prompt, tokens.ids, is_chat=texts.is_chat, hidden=texts.hidden)
+            self._outbox.put(self._queue, DrawnAnswer(sample, text, _finish(tokens, is_stopped=False), tokens))
+            return
+        own = self._samples[sample]
+        rest = own.stream.end()
+        if self._texts.streams and rest:
+            self._outbox.put(self._queue, TextDelta(sample, rest))
+        is_stopped = own.stream.is_stopped
+        answer = DrawnAnswer(sample, own.stream.text, _finish(tokens, is_stopped=is_stopped), tokens, tuple(own.drawn), is_stopped)
+        self._outbox.put(self._queue, answer)
+
+    def failed(self, error: Exception) -> None:
+        """Take the reason why nothing more comes; see `Listener`."""
+        self._outbox.put(self._queue, error)
+
+    def _new_sample(self) -> _Sample:
+        texts = self._texts
+        return _Sample(TextStream(self._tokenizer, self._request.prompt, is_chat=texts.is_chat, hidden=texts.hidden, stops=texts.stops))
+
+
+def _finish(tokens: SampledTokens, *, is_stopped: bool) -> FinishReason:
+    return "stop" if is_stopped or tokens.stop == "eos" else "length"

@@ -1,0 +1,128 @@
+"""Feedback as data to learn from: demonstrations, comparisons and single verdicts, in the files that stages read. No torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+from palate.core import Completion, DataError, Demonstration, Message, Preference, Prompt, UnpairedPreference
+from palate.data.cells import InvalidRow, mapping, sequence, text
+from palate.data.conversations import conversation, is_plain
+from palate.data.formats import demonstration_row, preference_row, unpaired_row
+from palate.data.jsonl import Row, read_rows, write_rows
+from palate.data.pseudonyms import masked
+
+FILES = {"demonstrations": "demonstrations.jsonl", "comparisons": "preferences.jsonl", "single verdicts": "unpaired.jsonl"}
+"""What feedback becomes, and the file of each."""
+
+SOURCE = "feedback.jsonl"
+
+
+@dataclass(frozen=True)
+class FeedbackData:
+    """What was said about answers.
+
+    Attributes:
+        demonstrations: answers that users wrote.
+        preferences: pairs of answers with the better one.
+        unpaired: single answers that are wanted, or not.
+        others: number of comments and numeric ratings, which no stage learns from.
+    """
+
+    demonstrations: tuple[Demonstration, ...]
+    preferences: tuple[Preference, ...]
+    unpaired: tuple[UnpairedPreference, ...]
+    others: int
+
+    @staticmethod
+    def read(path: Path) -> FeedbackData:
+        """Read a file of feedback. Where one rater says something twice about the same answers, the last word counts.
+
+        Raises:
+            DataError: the file cannot be read, or a row is not feedback; the message names it.
+        """
+        last: dict[object, tuple[int, Row]] = {}
+        for number, row in read_rows(path):
+            about = row.get("rater") or row.get("feedback_id")  # of a rater without a name nobody knows what else they said
+            last.pop((row.get("inference_id"), row.get("metric_name"), row.get("choice"), about), None)
+            last[row.get("inference_id"), row.get("metric_name"), row.get("choice"), about] = number, row
+        demonstrations, preferences, unpaired, others = list[Demonstration](), list[Preference](), list[UnpairedPreference](), 0
+        for number, row in last.values():
+            try:
+                found = _datum(row)
+            except (InvalidRow, KeyError, TypeError, IndexError) as error:
+                raise DataError(f"{path}:{number}: this is not feedback ({error}). Take the line out, or restore the file.") from error
+            match found:
+                case Demonstration():
+                    demonstrations.append(found)
+                case Preference():
+                    preferences.append(found)
+                case UnpairedPreference():
+                    unpaired.append(found)
+                case None:
+                    others += 1
+        return FeedbackData(tuple(demonstrations), tuple(preferences), tuple(unpaired), others)
+
+    def rows(self) -> dict[str, list[Row]]:
+        """Return the rows of each kind."""
+        return dict(
+            zip(
+                FILES,
+                (
+                    [demonstration_row(one) for one in self.demonstrations],
+                    [preference_row(one) for one in self.preferences],
+                    [unpaired_row(one) for one in self.unpaired],
+                ),
+                strict=True,
+            )
+        )
+
+
+def write_feedback_files(store: Path, folder: Path) -> Iterator[str]:
+    """Write what the server's folder holds as files that stages read; yield a line about each.
+
+    Raises:
+        DataError: there is no feedback, or it cannot be read.
+    """
+    path = store / SOURCE
+    if not path.is_file():
+        raise DataError(f"{path} does not exist. Name the folder of `palate serve --store`, after users gave feedback.")
+    data = FeedbackData.read(path)
+    for kind, rows in data.rows().items():
+        place = folder / FILES[kind]
+        write_rows(place, rows)
+        yield f"{place}: {len(rows)} {kind}"
+    if data.others:
+        yield f"{data.others} comments and numbers stay in {path}: no stage learns from them"
+
+
+def _datum(row: Row) -> Demonstration | Preference | UnpairedPreference | None:
+    """Return what a row of feedback says."""
+    name, metric, value = text(row["feedback_id"], "feedback_id"), text(row["metric_name"], "metric_name"), row["value"]
+    turns = _turns(row["prompt"])
+    prompt, answers = Prompt(name, turns), [_answer(one) for one in sequence(row["completions"], "completions")]
+    rater = masked(text(row.get("rater") or "unknown", "rater"))
+    if metric == "demonstration":
+        answer = Message("text" if is_plain(turns) else "assistant", text(value, "value"))
+        return Demonstration((*turns, answer), (len(turns),))
+    if metric == "comparison":
+        sides = mapping(value, "value")
+        chosen, rejected = (answers[cast("int", sides[side])] for side in ("chosen", "rejected"))
+        if chosen.text.strip() == rejected.text.strip():
+            return None  # nothing tells the two apart
+        return Preference(prompt, chosen, rejected, votes=((rater, 1.0),))
+    if isinstance(value, bool):
+        return UnpairedPreference(prompt, answers[cast("int", row.get("choice", 0))], value, id=name)
+    return None
+
+
+def _turns(value: object) -> tuple[Message, ...]:
+    return (Message("text", value),) if isinstance(value, str) else conversation(value, "prompt")
+
+
+def _answer(value: object) -> Completion:
+    """Return an answer as `samples.jsonl` holds it, without its tokens."""
+    entry = mapping(value, "completions")
+    return Completion(text(entry["text"], "text"), policy=text(entry.get("policy", ""), "policy"))

@@ -1,0 +1,149 @@
+"""`palate serve`: load the models, and answer until Ctrl-C or SIGTERM."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import uvicorn
+from starlette.types import ASGIApp
+
+from palate.config.artifacts import model_at
+from palate.config.settings import nearest
+from palate.core import ConfigError
+from palate.core.process import computing_on
+from palate.data.rule_file import RuleFile
+from palate.models.load import load_policy
+from palate.rewards.combination import RewardModels
+from palate.samplers.continuous import ContinuousSampler
+from palate.serving.answer_scores import AnswerScorer
+from palate.serving.answering import FilterSettings, ServedModel
+from palate.serving.api_keys import ApiKeys, RequestRate
+from palate.serving.api_routes import router
+from palate.serving.audit_log import AuditLog, InferenceLog
+from palate.serving.chat_page import page_router
+from palate.serving.content_rules import ContentRules
+from palate.serving.drawing import Outbox
+from palate.serving.feedback import FeedbackStore
+from palate.serving.feedback_routes import feedback_router
+from palate.serving.model_follower import ModelFollower
+from palate.serving.serve_app import ApiGate, Serving, create_serve_app
+from palate.serving.serve_options import PATTERNS, ServeOptions
+from palate.web.connections import allow_many_connections, listen, server_config
+from palate.web.static_files import PackageFiles
+from palate.web.view import STATIC
+from palate.web.watch_app import LOOPBACK
+
+INPUT_PATTERNS = Path(__file__).with_name("input_patterns.yaml")
+"""The input rules that Palate brings."""
+
+SHUTDOWN_SECONDS = 30
+"""How long requests under way may take when the server ends."""
+
+
+def serve_model(options: ServeOptions, say: Callable[[str], None]) -> None:
+    """Answer until Ctrl-C or SIGTERM; requests under way are finished first.
+
+    Raises:
+        ConfigError: an option, the host or the port cannot be used.
+        DataError: a file of rules or keys cannot be used.
+        ModelError: a model cannot be loaded.
+    """
+    _check(options)
+    allow_many_connections()
+    # The port comes first: whoever has taken it is reported before a large model is loaded.
+    with listen(options.host, options.port) as listener, computing_on(options.device), opened(options) as serving:
+        name = f"[{options.host}]" if ":" in options.host else options.host
+        address = f"http://{name}:{listener.getsockname()[1]}"
+        say(f"Palate serves {serving.model.name} at {address}/v1. {address} is a page to talk with it.")
+        if options.host not in LOOPBACK and options.keys is None:
+            say("Everybody who reaches this address can use it. --keys FILE asks for keys.")
+        say("Ctrl-C stops it.")
+        uvicorn.Server(server_config(app_of(serving), shutdown_seconds=SHUTDOWN_SECONDS)).run(sockets=[listener])
+
+
+def app_of(serving: Serving) -> ASGIApp:
+    """Return the application with all routes."""
+    app = create_serve_app(serving)
+    app.include_router(router)
+    app.include_router(feedback_router)
+    app.include_router(page_router)
+    app.mount("/static", PackageFiles(directory=STATIC), name="static")
+    return app
+
+
+@contextmanager
+def opened(options: ServeOptions) -> Iterator[Serving]:
+    """A context with the loaded models and what stands around them. Raises as `serve_model`."""
+    with ExitStack() as stack:
+        settings = FilterSettings(options.on_breach, options.attempts, options.refusal)
+        keys = ApiKeys(options.keys) if options.keys is not None else None
+        rate = RequestRate(options.rate) if options.rate is not None else None
+        outbox = Outbox()
+        rules = _rules(options)
+        for one in rules:
+            if one is not None:
+                stack.callback(one.close)
+        sampler, scorer = _models(options, outbox)
+        audit, inferences, feedback = None, None, None
+        if options.store is not None:
+            audit, inferences = AuditLog(options.store, time.time), InferenceLog(options.store, time.time)
+            feedback = stack.enter_context(FeedbackStore(options.store, inferences, time.time))
+        model = ServedModel(options.name or _name(options.model), sampler, outbox, scorer, *rules, settings, audit, inferences)
+        gate = ApiGate(keys, rate, LOOPBACK if options.host in LOOPBACK else None)
+
+        def loaded_again(before: ServedModel) -> ServedModel:
+            sampler, scorer = _models(options, outbox)
+            return replace(before, sampler=sampler, scorer=scorer)
+
+        serving = Serving(model, gate, feedback, ModelFollower((options.model, *options.reward), loaded_again))
+        stack.callback(lambda: serving.model.close())
+        yield serving
+
+
+def _models(options: ServeOptions, outbox: Outbox) -> tuple[ContinuousSampler, AnswerScorer | None]:
+    """Load the policy and the reward models, and start their threads."""
+    policy = load_policy(model_at(options.model), dtype=options.dtype)
+    models = RewardModels.load(options.reward) if options.reward else None
+    sampler = ContinuousSampler(policy, slots=options.slots, context=options.context, after_step=outbox.flush)
+    return sampler, None if models is None else AnswerScorer(models)
+
+
+def _check(options: ServeOptions) -> None:
+    has_rules = options.output_rules is not None or bool(options.input_rules)
+    if has_rules and options.store is None:
+        raise ConfigError("rules need --store DIR: every decision goes into its audit log")
+    if options.rule_model is not None and options.output_rules is None:
+        raise ConfigError("--rule_model decides about the rules of --output_rules. Name their file too.")
+    if options.floors and not has_rules:
+        raise ConfigError("--floors are about the rules of --output_rules or --input_rules. Name their file too.")
+
+
+def _rules(options: ServeOptions) -> tuple[ContentRules | None, ContentRules | None]:
+    """Return the rules for questions and those for answers; a floor belongs to the file that has its rule."""
+    given = None
+    if options.input_rules:
+        given = INPUT_PATTERNS if options.input_rules == PATTERNS else Path(options.input_rules)
+    both = {place: RuleFile.read(place) for place in (given, options.output_rules) if place is not None}
+    known = [rule.id for file in both.values() for rule in file.rules]
+    for name in options.floors:
+        if name not in known:
+            raise ConfigError(f"--floors: there is no rule {name!r}. {nearest(name, known)}")
+    own = {place: {rule.id: options.floors[rule.id] for rule in file.rules if rule.id in options.floors} for place, file in both.items()}
+    with ExitStack() as stack:
+        asked = None if given is None else ContentRules.open(given, "input", None, own[given])
+        if asked is not None:
+            stack.callback(asked.close)
+        out = options.output_rules
+        answered = None if out is None else ContentRules.open(out, "output", options.rule_model, own[out])
+        stack.pop_all()
+    return asked, answered
+
+
+def _name(path: str) -> str:
+    """Return the name of a model directory, run or link; a hub's name stays as it is."""
+    place = Path(path)
+    return place.absolute().name if place.exists() else path
