@@ -202,6 +202,8 @@ class _Reader:
         rest = {name: value for name, value in values.items() if name != "kind"}
         if chosen in members:
             rest[FUNCTION] = path
+        elif any(item.name == "kind" and default_of(item) is MISSING for item in fields(chosen)):
+            rest["kind"] = path
         return self.build(chosen, rest, default if type(default) is chosen else None, keys)
 
     def leaf(self, annotation: Any, raw: object, keys: Keys) -> object:
@@ -248,14 +250,14 @@ def map_inputs(config: T, change: Callable[[str, str, InputMark], str]) -> T:
 
 def _map(annotation: Any, value: Any, keys: Keys, change: Callable[[str, str, InputMark], str]) -> Any:
     shape = field_type(annotation)
+    if shape.mark is not None and shape.container is None and value is not None:
+        return change(_dotted(keys), value, shape.mark)
     if is_dataclass(value) and not isinstance(value, type):
         hints = hints_of(type(value))
         own = [item for item in fields(value) if item.init]
         if shape.members and (path := own_kind(value, shape.members)) is not None:
             change(_dotted((*keys, "kind")), path, InputMark(function=True))
         return replace(value, **{i.name: _map(hints[i.name], getattr(value, i.name), (*keys, setting_of(i)), change) for i in own})
-    if shape.mark is not None and isinstance(value, str):
-        return change(_dotted(keys), value, shape.mark)
     if shape.container is tuple and isinstance(value, tuple):
         return tuple(_map(shape.item, item, (*keys, str(index)), change) for index, item in enumerate(value))
     if shape.container is dict and isinstance(value, dict):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, fields
 from functools import cache
 from typing import Any, Literal, cast
 
+from palate.config.functions import load_function, raised
+from palate.config.types import FunctionInput
 from palate.data.cells import Columns, InvalidRow, quoted
 from palate.data.formats.standard_rows import (
     SYSTEM_COLUMNS,
@@ -207,7 +209,39 @@ class QuestionAnswer:
         return StandardRow(made, {self.question, self.answer, self.chosen, self.rejected, self.system}, {*hidden, *TURN_COLUMNS})
 
 
-ColumnTypes = Recognised | Alpaca | ShareGPT | LLaMAFactoryPreference | QuestionAnswer
+@dataclass(frozen=True)
+class ColumnsByFunction:
+    """Rows that a Python function turns into rows of a shape that Palate reads.
+
+    It gets the row as a mapping and returns another one. What it raises is the reason why a row is left out.
+
+    Attributes:
+        function: its import path, such as package.module:function.
+        system: the column with the system text.
+    """
+
+    function: FunctionInput
+    kind: Literal["function"] = "function"
+    system: str = "system"
+
+    def standard(self, row: Columns) -> StandardRow:
+        """The row that the function makes. Raises InvalidRow with what the function raises, or if that is not a row."""
+        try:
+            made = _loaded(self.function)(dict(row))
+        except Exception as error:
+            raise InvalidRow(f"{self.function!r} {raised(error)}") from error
+        if not isinstance(made, Mapping):
+            raise InvalidRow(f"{self.function!r} returned {quoted(made)}, which is not a row")
+        present = {str(name): value for name, value in made.items() if value is not None}
+        return StandardRow(with_turns(present), set(row), set())
+
+
+@cache
+def _loaded(function: str) -> Callable[[Columns], object]:
+    return load_function(function)
+
+
+ColumnTypes = Recognised | Alpaca | ShareGPT | LLaMAFactoryPreference | QuestionAnswer | ColumnsByFunction
 """What the setting `columns` may be."""
 
 RECOGNISED = Recognised()
@@ -232,6 +266,8 @@ def names_of(columns: ColumnTypes) -> Mapping[str, str]:
 
 def named_columns(columns: ColumnTypes) -> list[str]:
     """The columns that the settings name in place of a type's own names."""
+    if isinstance(columns, ColumnsByFunction):
+        return []
     own, no_columns = names_of(type(columns)()), ("role", "content", "user", "assistant") if isinstance(columns, ShareGPT) else ()
     return [column for name, column in names_of(columns).items() if column and column != own[name] and name not in no_columns]
 
