@@ -7,7 +7,7 @@ import shutil
 import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 from palate.config.object_paths import path_of
 from palate.config.read import map_inputs
@@ -15,20 +15,21 @@ from palate.config.types import InputMark
 from palate.core import ConfigError, Demonstration, Preference, Prompt, UnpairedPreference
 from palate.data.formats import demonstration_row, preference_row, prompt_row, sample_row, unpaired_row
 from palate.data.jsonl import write_rows
-from palate.pipeline.table import Stage
 from palate.runs.digests import DigestCache
+
+T = TypeVar("T")
 
 OBJECTS = ".objects"
 """The folder in a folder of runs for what was given as an object."""
 
 
-def with_paths(stage: Stage, runs: Path) -> Stage:
+def with_paths(stage: T, runs: Path) -> T:
     """Return a stage whose settings name files, models and functions, where they held these themselves.
 
     The same content has the same name, so a run made from it is found again.
 
     Args:
-        stage: its settings.
+        stage: a dataclass of settings.
         runs: the folder of runs.
 
     Raises:

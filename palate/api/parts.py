@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from palate.api.given_objects import with_paths
 from palate.config.artifacts import model_at
 from palate.config.read import read_config
 from palate.config.settings import Settings
@@ -147,8 +150,9 @@ def compose(parts: Mapping[str, Any], policy: CausalPolicy | None = None) -> Com
     Raises:
         ConfigError: a part cannot be used.
     """
-    read = read_config(_Parts, Settings({"parts": dict(parts)}, {(): "palate.compose"}), takes_objects=True).parts
-    return Composition.load(read, None if policy is None else policy.tokenizer)
+    read = read_config(_Parts, Settings({"parts": dict(parts)}, {(): "palate.compose"}), takes_objects=True)
+    with tempfile.TemporaryDirectory() as folder:  # for models that are objects; they are read before it goes
+        return Composition.load(with_paths(read, Path(folder)).parts, None if policy is None else policy.tokenizer)
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -39,6 +39,8 @@ class RunWords:
         shard: which weights ranks share out.
         track: trackers that receive the metrics.
         fresh: whether an earlier run with the same settings is deleted first.
+        extend: the run that this one goes on from; none starts anew.
+        keep_state: whether the last checkpoint is kept, so that another run can go on from it.
     """
 
     name: str = ""
@@ -49,14 +51,17 @@ class RunWords:
     shard: str = WHOLE
     track: tuple[str, ...] = ()
     fresh: bool = False
+    extend: str | None = None
+    keep_state: bool = False
 
     def planned(self, kind: str, stage: Stage) -> Planned:
         """Return the stage, ready to run. Raises ConfigError where its settings cannot be used."""
         runs = Path(self.runs)
         plan = RunPlan(self.name or kind.partition(":")[2] or kind, kind, seed=self.seed, device=self.device, shard=Shard.read(self.shard))
+        plan = replace(plan, keeps_state=self.keep_state)
         settings = Settings({}, {(): f"palate.{kind}"})
         out = None if self.out is None else Path(self.out)
-        return Planner(runs, DigestCache(runs / ".digests.json")).add(plan, with_paths(stage, runs), settings, out=out)
+        return Planner(runs, DigestCache(runs / ".digests.json")).add(plan, with_paths(stage, runs), settings, out=out, extend=self.extend)
 
     def run(self, planned: Planned) -> FinishedRun:
         """Run the stage unless that was done before. Raises PalateError as the stage does."""

@@ -29,3 +29,19 @@ def shard_at(settings: Settings, keys: Keys, value: object, default: Shard) -> S
         return Shard.read(str(value))
     except ConfigError as error:
         raise ConfigError(f"{settings.place(keys)}: {error}") from error
+
+
+def kept_at(settings: Settings, keys: Keys, value: object) -> bool:
+    """Return whether the run keeps its last checkpoint. Raises ConfigError where the value is neither true nor false."""
+    if not isinstance(value, bool):
+        raise ConfigError(f"{settings.place(keys)}: keep_state is true or false, got {value!r}.")
+    return value
+
+
+def extend_at(settings: Settings, stage: str) -> str | None:
+    """Return the run that a stage goes on from; None where it starts anew. Raises ConfigError where it is not a text."""
+    keys = ("stages", stage, "extend")
+    value = settings.get(keys)
+    if value is not None and not isinstance(value, str):
+        raise ConfigError(f"{settings.place(keys)}: extend is the directory of a run, or $stage, got {value!r}.")
+    return value

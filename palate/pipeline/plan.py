@@ -17,16 +17,17 @@ from palate.config.types import InputMark, fields_outside_key
 from palate.core import ConfigError, PalateError
 from palate.core.process import AUTO, Shard
 from palate.data.exclusions import read_exclusions
-from palate.pipeline.beside_settings import device_at, seed_at, shard_at
+from palate.pipeline.beside_settings import device_at, extend_at, kept_at, seed_at, shard_at
 from palate.pipeline.program_sources import program_sources
 from palate.pipeline.table import Stage, Stages, find_stage
 from palate.runs.digests import DigestCache
+from palate.runs.extension import EXTEND
 from palate.runs.record import Parent, RunPlan, input_key
 from palate.runs.retirement import leaving_out
 from palate.runs.trackers import tracker_names
 
 TOP = ("name", "seed", "device", "shard", "track", "inputs", "stages")
-BESIDE = ("stage", "seed", "device", "shard", "expect")
+BESIDE = ("stage", "seed", "device", "shard", "expect", "extend", "keep_state")
 REFERENCE = re.compile(r"\$([\w-]+)(?:/(.*))?")
 HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 
@@ -168,7 +169,9 @@ class Planner:
     order: tuple[str, ...] = ()
     _done: dict[str, Planned] = field(default_factory=dict)
 
-    def add(self, plan: RunPlan, stage: Stage, settings: Settings, keys: Keys = (), out: Path | None = None) -> Planned:
+    def add(
+        self, plan: RunPlan, stage: Stage, settings: Settings, keys: Keys = (), out: Path | None = None, extend: str | None = None
+    ) -> Planned:
         """Find the stage's inputs, check it, and give it a key and a directory.
 
         Args:
@@ -177,6 +180,7 @@ class Planner:
             settings: where it was read from, for error messages.
             keys: where in the settings it begins.
             out: its directory; by default `root/<name>-<key>`.
+            extend: the run that it goes on from; None starts anew.
 
         Raises:
             ConfigError: an input does not exist, or settings contradict each other.
@@ -206,6 +210,8 @@ class Planner:
             return path
 
         resolved = map_inputs(stage, find)
+        if extend is not None:
+            inputs.append((EXTEND, *self._input(f"{settings.place((*keys, EXTEND))}: {plan.name}.{EXTEND}", extend, InputMark(), needs)))
         if is_import_path(plan.stage):
             take("stage", source_of(plan.stage))
         try:
@@ -284,7 +290,10 @@ def plan_pipeline(pipeline: Pipeline, root: Path, stages: Stages) -> tuple[Plann
             configs[name] = read_stage(pipeline, name, stages)
     raise_collected(errors)
     planner = Planner(root, DigestCache(root / ".digests.json"), pipeline.inputs, pipeline.stages)
-    return tuple(planner.add(plan, config, pipeline.settings, ("stages", name)) for name, (plan, config) in configs.items())
+    return tuple(
+        planner.add(plan, config, pipeline.settings, ("stages", name), extend=extend_at(pipeline.settings, name))
+        for name, (plan, config) in configs.items()
+    )
 
 
 def read_stage(pipeline: Pipeline, name: str, stages: Stages) -> tuple[RunPlan, Stage]:
@@ -301,5 +310,7 @@ def read_stage(pipeline: Pipeline, name: str, stages: Stages) -> tuple[RunPlan, 
     seed = seed_at(settings, (*keys, "seed"), entry.get("seed", pipeline.seed))
     device = device_at(settings, (*keys, "device"), entry.get("device", pipeline.device))
     shard = shard_at(settings, (*keys, "shard"), entry.get("shard"), pipeline.shard)
+    keeps_state = kept_at(settings, (*keys, "keep_state"), entry.get("keep_state", False))
     plan = RunPlan(name, kind, seed=seed, expect=cast("Literal['done', 'refused']", expect), device=device, shard=shard)
+    plan = replace(plan, keeps_state=keeps_state)
     return plan, read_config(cls, settings, keys, BESIDE)

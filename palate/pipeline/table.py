@@ -15,7 +15,9 @@ from palate.core import ConfigError
 if TYPE_CHECKING:
     from palate.runs.run import Run
 
-RESERVED = frozenset({"stage", "seed", "device", "shard", "expect", "out", "runs", "fresh", "name", "help", "track", "launch"})
+RESERVED = frozenset(
+    {"stage", "seed", "device", "shard", "expect", "out", "runs", "fresh", "name", "help", "track", "launch", "extend", "keep_state"}
+)
 """Words that stand beside a stage's settings in YAML or on the command line; no field may have these names."""
 
 

@@ -57,16 +57,6 @@ class Steep:
         return pair_sums(self, pairs, {"steepness": (pairs.difference.abs().detach().sum(), pairs.weight.sum())})
 
 
-def brevity(completion: str) -> float:
-    """Fewer letters are better."""
-    return -float(len(completion))
-
-
-def asked(row: dict[str, object]) -> dict[str, object]:
-    """A row of a file with other columns."""
-    return {"prompt": row["ask"], "completion": row["say"]}
-
-
 @dataclass(frozen=True)
 class Shortest:
     """Raters who all prefer the shorter text."""

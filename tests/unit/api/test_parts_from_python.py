@@ -11,7 +11,7 @@ from palate.models.causal import CausalPolicy
 from palate.models.scalar import scalar_from
 from palate.rewards.learned import LearnedReward
 from palate.testing import tiny_policy, word_tokenizer
-from tests.unit.api.own_parts import brevity
+from tests.unit.api.own_functions import brevity
 
 ASKED = ["the cook has rice", "the cook has beans"]
 

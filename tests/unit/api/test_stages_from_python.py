@@ -15,7 +15,7 @@ from palate.models.causal import CausalPolicy
 from palate.pipeline.plan import plan_pipeline, read_pipeline
 from palate.pipeline.table import STAGES
 from palate.runs.record import read_record
-from tests.unit.api import own_parts
+from tests.unit.api import own_functions, own_parts
 
 PROMPTS = [f"the cook has {what}" for what in ("rice", "beans", "salt", "two guests")]
 TEXTS = [f"{prompt} for two guests today please" for prompt in PROMPTS]
@@ -91,8 +91,7 @@ def test_functions_of_this_process_score_and_their_code_is_part_of_the_run(base:
     assert keyed(longer) == one
     factor = 2.0
     assert keyed(longer) != one
-    assert keyed(lambda completion: len(completion)) == keyed(lambda completion: len(completion))
-    assert keyed(own_parts.brevity) not in {one}
+    assert keyed(own_functions.brevity) not in {one}
 
 
 def test_a_stage_of_the_users_own(runs: Path) -> None:
@@ -102,13 +101,13 @@ def test_a_stage_of_the_users_own(runs: Path) -> None:
     assert done.record.parents[0].field == "stage"
     entry = {"stage": "tests.unit.api.own_parts:Counted", "text": "abcd", "seed": 7}
     assert planned_from(runs / "p.yaml", {"Counted": entry}, runs) == done.record.key
-    with pytest.raises(ConfigError, match=r"'tests.unit.api.own_parts:brevity' is not a stage"):
-        planned_from(runs / "p.yaml", {"x": {"stage": "tests.unit.api.own_parts:brevity"}}, runs)
+    with pytest.raises(ConfigError, match=r"'tests.unit.api.own_functions:brevity' is not a stage"):
+        planned_from(runs / "p.yaml", {"x": {"stage": "tests.unit.api.own_functions:brevity"}}, runs)
 
 
 def test_raters_and_readers_of_the_users_own(base: CausalPolicy, runs: Path) -> None:
     rows = [{"ask": prompt, "say": " rice and beans"} for prompt in PROMPTS]
-    assert palate.sft(model=base, data=rows, columns=own_parts.asked, runs=runs, **FEW).record.dropped
+    assert palate.sft(model=base, data=rows, columns=own_functions.asked, runs=runs, **FEW).record.dropped
     answers = [palate.Completion(text, stop="eos") for text in (" rice and beans", " rice", " no salt")]
     samples = [(prompt, answers) for prompt in palate.as_prompts(PROMPTS)]
     judged = palate.collect(samples=samples, from_=own_parts.Shortest(), held_out=0, runs=runs)
@@ -125,7 +124,7 @@ def test_raters_and_readers_of_the_users_own(base: CausalPolicy, runs: Path) -> 
             r"objective: 'nowhere.at:All': there is no module 'nowhere'.*Palate looked in the current folder",
         ),
         ({"objective": "tests.unit.api.own_parts:Nothing"}, "has no 'Nothing'"),
-        ({"objective": "tests.unit.api.own_parts:brevity"}, "is not a class"),
+        ({"objective": "tests.unit.api.own_functions:brevity"}, "is not a class"),
         ({"objective": own_parts.Centred()}, "lacks is_unpaired, needs_reference"),
         ({"objective": {"kind": "tests.unit.api.own_parts:Steep", "beta": 1, "size": 2}}, "Steep has no 'size'"),
         ({"speed": 2}, "Direct has no 'speed'"),
