@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import types
 import typing
 from collections.abc import Mapping
@@ -19,11 +20,25 @@ STUB = Path(palate.__file__).with_suffix(".pyi")
 PATHS = ("runs", "out", "extend")
 """Words of a run that are paths."""
 
-HEAD = '''"""Palate from Python: see docs/python.md. `palate reference` writes this file."""
+HEAD = '''"""Palate from Python: see docs/python.md. `palate reference` writes this file.
+
+It imports the nouns alone: a type checker would otherwise have to read all of Palate as one circle. `palate.api.parts` has exact types.
+"""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from os import PathLike
-from typing import Any, Literal, Protocol
+from pathlib import Path
+from typing import Any, Literal, Protocol, TypeAlias
+
+from palate.core import Completion as Completion
+from palate.core import Demonstration as Demonstration
+from palate.core import Message as Message
+from palate.core import PalateError as PalateError
+from palate.core import Preference as Preference
+from palate.core import Prompt as Prompt
+from palate.core import Sampling as Sampling
+from palate.core import UnpairedPreference as UnpairedPreference
 
 class _Settings(Protocol):
     """A dataclass: its fields are its settings."""
@@ -31,9 +46,21 @@ class _Settings(Protocol):
     __dataclass_fields__: Any
 
 _Path = str | PathLike[str]
+CausalPolicy: TypeAlias = Any
+Composition: TypeAlias = Any
+LearnedReward: TypeAlias = Any
+Loop: TypeAlias = Any
+PreTrainedModel: TypeAlias = Any
+PreTrainedTokenizerBase: TypeAlias = Any
+Rollouts: TypeAlias = Any
+RunRecord: TypeAlias = Any
+Stage: TypeAlias = Any
+DType = str
+PromptLike = Prompt | str | Sequence[Mapping[str, Any]]
+CompletionLike = Completion | str
 Data = _Path | Iterable[Any]
 """A file, a run, or rows: mappings, texts, prompts, demonstrations, preferences."""
-Model = _Path | CausalPolicy | LearnedReward | ScalarModel
+Model = _Path | CausalPolicy
 """A run, a model directory, a name on the hub, or a model of this process."""
 Function = str | Callable[..., Any]
 """An import path, or a function."""
@@ -41,21 +68,58 @@ Choice = str | Mapping[str, Any] | _Settings | Callable[..., Any]
 """A kind, settings with their kind, an import path, or an object."""
 
 __version__: str
+
+class FinishedRun(PathLike[str]):
+    """A run that a stage finished. It stands for its directory wherever a path does."""
+
+    name: str
+    directory: Path
+    how: str
+    def __fspath__(self) -> str: ...
+    def path(self, *names: str) -> Path: ...
+    @property
+    def summary(self) -> Mapping[str, Any]: ...
+    @property
+    def metrics(self) -> list[Mapping[str, float]]: ...
+    @property
+    def record(self) -> RunRecord: ...
 '''
+
+LOOP = "online_loop"
+"""The function that takes the settings of a stage and gives its loop."""
 
 
 def stub(stages: Stages) -> str:
     """Return the text of the stub. This imports all stages."""
-    homes: Mapping[str, tuple[str, ...]] = vars(palate)["_HOMES"]
-    imports = [f"from {module} import {name} as {name}" for module, names in sorted(homes.items()) for name in names]
-    head, _, version = HEAD.partition("\nclass _Settings")
-    imports += ["from palate.models.causal import CausalPolicy", "from palate.models.scalar import ScalarModel"]
-    imports += ["from palate.rewards.learned import LearnedReward"]
-    lines = [head, *imports, "", f"class _Settings{version}"]
+    lines = [HEAD]
     for name, entry in stages.items():
-        lines += [f"def {name}(", "    *,", *_parameters(entry.load()), *_parameters(RunWords), ") -> FinishedRun:"]
-        lines += [f'    """{entry.help} See docs/reference.md#{name}."""', ""]
-    return "\n".join(lines)
+        lines += _function(name, entry.load(), "FinishedRun", f"{entry.help} See docs/reference.md#{name}.")
+    lines += _function(LOOP, stages["online"].load(), "AbstractContextManager[Loop]", "Give the loop of stage `online` to a program.")
+    homes: Mapping[str, tuple[str, ...]] = vars(palate)["_HOMES"]
+    for name in sorted(name for module, names in homes.items() if module.startswith("palate.api") for name in names):
+        found = getattr(palate, name)
+        if name != LOOP and not isinstance(found, type):
+            lines += [f"def {name}{_plain(inspect.signature(found))}:", f'    """{_first_line(found)}"""', ""]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _function(name: str, cls: type, returns: str, text: str) -> list[str]:
+    head = [f"def {name}(", "    *,", *_parameters(cls), *_parameters(RunWords), f") -> {returns}:"]
+    return [*head, f'    """{text}"""', ""]
+
+
+def _plain(signature: inspect.Signature) -> str:
+    """Return a signature without quotes around types, and without default values."""
+    own = [
+        one if one.default is one.empty else one.replace(default=inspect.Parameter.empty, annotation=f"{one.annotation} = ...")
+        for one in signature.parameters.values()
+    ]
+    text = str(inspect.Signature(sorted(own, key=lambda one: one.kind), return_annotation=signature.return_annotation))
+    return text.replace("'", "").replace("os.PathLike", "PathLike")
+
+
+def _first_line(found: object) -> str:
+    return (inspect.getdoc(found) or "").partition("\n")[0]
 
 
 def _parameters(cls: type) -> list[str]:

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from palate.config.artifacts import MEMBERS
 from palate.core import derive_seed
+from palate.runs.extension import EXTEND
 from palate.runs.record import Parent, RunPlan
 from palate.runs.run import Run, open_run_at
 
@@ -23,9 +24,15 @@ def member_runs(run: Run, count: int) -> Iterator[Run]:
             stage=run.stage,
             config=run.config,
             seed=derive_seed(run.seed, "member", number),
-            parents=tuple(map(_two_below, run.record.parents)),
+            parents=tuple(_two_below(_of_member(parent, number)) for parent in run.record.parents),
+            keeps_state=run.keeps_state,
         )
         yield open_run_at(run.directory / MEMBERS / str(number), plan)
+
+
+def _of_member(parent: Parent, number: int) -> Parent:
+    """Return the input for a member: of a run that goes on, the same member of the earlier run."""
+    return replace(parent, path=f"{parent.path}/{MEMBERS}/{number}") if parent.field == EXTEND else parent
 
 
 def _two_below(parent: Parent) -> Parent:

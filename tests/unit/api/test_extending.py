@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -60,8 +61,14 @@ def test_online_training_goes_on(base: CausalPolicy, runs: Path) -> None:
 
 def test_a_pipeline_file_extends_an_earlier_stage(base: CausalPolicy, runs: Path) -> None:
     base.save(runs / "base")
-    (runs / "texts.txt").write_text("\n".join(TEXTS))
-    one = {"stage": "sft", "model": str(runs / "base"), "data": str(runs / "texts.txt"), "optimizer": STEADY, "demonstrations_per_step": 2}
+    (runs / "texts.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in TEXTS))
+    one = {
+        "stage": "sft",
+        "model": str(runs / "base"),
+        "data": str(runs / "texts.jsonl"),
+        "optimizer": STEADY,
+        "demonstrations_per_step": 2,
+    }
     stages = {"first": {**one, "keep_state": True}, "more": {**one, "epochs": 2, "extend": "$first"}}
     (runs / "p.yaml").write_text(yaml.safe_dump({"stages": stages}))
     done = palate.run(runs / "p.yaml", runs=runs / "p")

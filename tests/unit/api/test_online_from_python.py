@@ -72,7 +72,7 @@ def test_a_loop_that_was_left_goes_on_from_its_checkpoint(base: CausalPolicy, ru
     def driven(until: int, fails: bool) -> Path:
         with palate.online_loop(**settings(base, runs, name="left")) as loop:
             while loop.iteration < until:
-                loop.run.log(loop.iteration - 1, by_hand(loop))
+                loop.run.log(loop.iteration, by_hand(loop))
                 loop.save()
             if fails:
                 raise ZeroDivisionError
