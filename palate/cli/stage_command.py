@@ -55,7 +55,7 @@ def stage(command: str, words: list[str], stages: Stages) -> int:
     parser.add_argument("--dry-run", action="store_true")
     parser.add_argument("--launch")
     parser.add_argument("--extend")
-    parser.add_argument("--keep-state", action="store_true")
+    parser.add_argument("--keep_state", action="store_true")
     parser.add_argument("--shard", default=WHOLE)
     values = vars(parser.parse(words))
     if values["launch"] is not None and place().world == 1:
