@@ -47,7 +47,9 @@ def load_policy(model: str | os.PathLike[str], *, dtype: DType = "float32") -> C
 
 
 def as_policy(module: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> CausalPolicy:
-    """Return a Hugging Face model with its tokenizer as a policy, which stages take in place of a path. Its dropout is switched off.
+    """Return a Hugging Face model with its tokenizer as a policy, which stages take in place of a path.
+
+    Its dropout is switched off, and its attention is from then on that of packed trees: call the policy, not the model.
 
     Raises:
         ModelError: the tokenizer has more tokens than the model.

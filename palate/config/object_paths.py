@@ -9,7 +9,8 @@ from __future__ import annotations
 import hashlib
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from types import CodeType, FunctionType, MethodType, ModuleType
+from functools import partial
+from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
 
 from palate.config.function_source import source_of
@@ -64,8 +65,8 @@ def _parts_of(found: object, seen: set[int]) -> Iterator[str]:
             yield from _of_function(found, seen)
         case type():
             yield from _of_class(found, seen)
-        case MethodType():
-            yield from _parts((found.__func__, found.__self__), seen)
+        case MethodType() | BuiltinFunctionType() | partial():
+            yield from _parts(_bound(found), seen)
         case ModuleType():
             yield from _of_module(found.__name__)
         case tuple() | list():
@@ -81,6 +82,16 @@ def _parts_of(found: object, seen: set[int]) -> Iterator[str]:
         case _:
             yield from _parts(type(found), seen)
             yield from _state(found, seen)
+
+
+def _bound(found: MethodType | BuiltinFunctionType | partial[Any]) -> tuple[object, ...]:
+    """Return a callable and what it holds: the object of a method, the module of a function in C, the arguments of a partial."""
+    match found:
+        case MethodType():
+            return found.__func__, found.__self__
+        case partial():
+            return found.func, found.args, found.keywords
+    return found.__qualname__, found.__self__
 
 
 def _of_function(found: FunctionType, seen: set[int]) -> Iterator[str]:
@@ -118,7 +129,7 @@ def _state(found: object, seen: set[int]) -> Iterator[str]:
         yield from _parts(attributes, seen)
     elif " at 0x" not in (text := repr(found)):
         yield text
-    elif not callable(found):
+    else:
         raise ConfigError(
             f"a function computes with {text}, and nothing says what that holds, so a run made with it could not be told from others. "
             "Make it inside the function, or define both in a module and name that"

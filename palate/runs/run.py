@@ -18,7 +18,7 @@ from typing import cast
 from palate.core import Advance, Follower, Interrupted, RunError
 from palate.data.files import write_json
 from palate.data.jsonl import RowWriter, read_rows, write_rows
-from palate.runs.extension import begin_extension, keep_state
+from palate.runs.extension import BEGUN, begin_extension, keep_state
 from palate.runs.failures import reported as failure_of
 from palate.runs.live_view import View, has_view
 from palate.runs.lock import Stop, locked, stoppable
@@ -288,8 +288,8 @@ def open_run_at(directory: Path, plan: RunPlan) -> Run:
             return Run(directory, record, is_resumed=False)
         record = replace(record, keeps_state=plan.keeps_state)
         return Run(directory, replace(record, config=plan.config, code=code(), versions=versions()), is_resumed=True)
-    begun = begin_extension(directory, plan)
-    own = {".lock", *begun}
+    earlier = begin_extension(directory, plan)
+    own = {".lock", *(() if earlier is None else BEGUN)}
     others = sorted(path.name for path in directory.iterdir() if path.name not in own and not path.name.startswith(f".{RECORD}."))
     if others:
         raise RunError(f"{directory} holds files that do not belong to a run ({', '.join(others[:3])}). Choose an empty directory.")
@@ -306,9 +306,11 @@ def open_run_at(directory: Path, plan: RunPlan) -> Run:
         versions=versions(),
         started=_now(),
         keeps_state=plan.keeps_state,
+        dropped={} if earlier is None else earlier.dropped,
+        notes={} if earlier is None else earlier.notes,
     )
     record.write(directory)
-    return Run(directory, record, is_resumed=bool(begun))
+    return Run(directory, record, is_resumed=earlier is not None)
 
 
 def _now() -> str:

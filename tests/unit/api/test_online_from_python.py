@@ -33,6 +33,7 @@ def settings(base: CausalPolicy, runs: Path, **changed: Any) -> dict[str, Any]:
     return {
         "model": base, "prompts": PROMPTS, "rewards": {"short": short}, "method": {"advantage": Centred(factor=0.5)}, "iterations": 3,
         "prompts_per_iteration": 4, "samples_per_prompt": 2, "epochs_per_batch": 2, "minibatches": 2, "sampling": {"max_tokens": 6},
+        "shaping": {"missing_eos": "keep"},
         "optimizer": {"lr": 0.003, "decay": "constant"}, "seed": 5, "runs": runs, **changed,
     }  # fmt: skip
 
@@ -64,6 +65,9 @@ def test_single_steps_give_the_numbers_of_the_stage_to_the_bit(base: CausalPolic
     assert (loop.run.directory / "metrics.jsonl").read_bytes() == whole.path("metrics.jsonl").read_bytes()
     assert (loop.run.directory / "model/model.safetensors").read_bytes() == whole.path("model/model.safetensors").read_bytes()
     assert len(whole.metrics) == 3
+    before = base.state_dict()
+    assert any(not torch.equal(value, before[name]) for name, value in weights(whole.directory).items())
+    assert whole.metrics[0]["online/advantage/sd"] > 0
     with pytest.raises(RunError, match="is done. Give fresh=True"), palate.online_loop(**settings(base, runs)):
         pass
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from transformers import AutoModelForCausalLM
 
 import palate
 from palate.models.causal import CausalPolicy
 from palate.models.scalar import scalar_from
 from palate.rewards.learned import LearnedReward
-from palate.testing import tiny_policy, word_tokenizer
+from palate.testing import word_tokenizer
+from palate.testing.models import tiny_config
 from tests.unit.api.own_functions import brevity
 
 ASKED = ["the cook has rice", "the cook has beans"]
@@ -45,9 +47,10 @@ def test_policies_and_rewards_are_loaded_from_runs_and_score_lists(base: CausalP
 
 
 def test_a_hugging_face_model_becomes_a_policy_without_dropout() -> None:
-    made = tiny_policy("gpt2", word_tokenizer())
-    made.module.config.attn_pdrop = 0.5
-    policy = palate.as_policy(made.module, made.tokenizer)
+    tokenizer = word_tokenizer()
+    module = AutoModelForCausalLM.from_config(tiny_config("gpt2", tokenizer))
+    assert module.config.attn_pdrop > 0
+    policy = palate.as_policy(module, tokenizer)
     assert policy.module.config.attn_pdrop == 0.0
     assert not policy.module.training
     assert palate.generate(policy, [[{"role": "text", "content": "the cook"}]])[0][0].ids
@@ -58,4 +61,4 @@ def test_reward_models_are_taken_as_objects(base: CausalPolicy, tmp_path: Path) 
     reward = LearnedReward(scalar_from(str(tmp_path / "base"), ("score",), seed=1))
     done = palate.rerank(model=base, prompts=ASKED, reward=reward, n=2, sampling={"max_tokens": 4}, runs=tmp_path / "runs")
     (path,) = [parent.path for parent in done.record.parents if parent.field == "reward"]
-    assert path.startswith(f"{tmp_path}/runs/.objects/model-")
+    assert path.startswith("../.objects/model-")
