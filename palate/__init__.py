@@ -16,7 +16,7 @@ _STAGES = (
 
 _HOMES = {
     "palate.api.stage_calls": ("FinishedRun", "run", "run_stage", "stage_class"),
-    "palate.api.parts": ("as_policy", "as_prompts", "compose", "generate", "load_policy", "load_reward", "logps", "score"),
+    "palate.api.model_parts": ("as_policy", "as_prompts", "compose", "generate", "load_policy", "load_reward", "logps", "score"),
     "palate.api.online_steps": ("online_loop", "rollouts"),
     "palate.core": ("Completion", "Demonstration", "Message", "PalateError", "Preference", "Prompt", "Sampling", "UnpairedPreference"),
 }

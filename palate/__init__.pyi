@@ -1,6 +1,7 @@
 """Palate from Python: see docs/python.md. `palate reference` writes this file.
 
-It imports the nouns alone: a type checker would otherwise have to read all of Palate as one circle. `palate.api.parts` has exact types.
+It imports the nouns alone: a type checker would otherwise have to read all of Palate as one circle. For exact types of models import from
+`palate.api.model_parts`.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -650,7 +651,7 @@ def online_loop(
     """Give the loop of stage `online` to a program."""
 
 def as_policy(module: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> CausalPolicy:
-    """Return a Hugging Face model with its tokenizer as a policy, which stages take in place of a path. Its dropout is switched off."""
+    """Return a Hugging Face model with its tokenizer as a policy, which stages take in place of a path."""
 
 def as_prompts(prompts: Sequence[PromptLike]) -> list[Prompt]:
     """Return texts and messages as prompts, each with its number as id; prompts stay as they are."""

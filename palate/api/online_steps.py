@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, cast
 
-from palate.api.parts import PromptLike, as_prompts
+from palate.api.model_parts import PromptLike, as_prompts
 from palate.api.stage_calls import settings_of
 from palate.core import Completion, RunError
 from palate.models.causal import CausalPolicy

@@ -15,14 +15,15 @@ from palate.api.stage_calls import RunWords
 from palate.config.types import default_of, field_type, hints_of
 from palate.pipeline.table import Stages
 
-STUB = Path(palate.__file__).with_suffix(".pyi")
+TYPES_FILE = Path(palate.__file__).with_suffix(".pyi")
 
 PATHS = ("runs", "out", "extend")
 """Words of a run that are paths."""
 
 HEAD = '''"""Palate from Python: see docs/python.md. `palate reference` writes this file.
 
-It imports the nouns alone: a type checker would otherwise have to read all of Palate as one circle. `palate.api.parts` has exact types.
+It imports the nouns alone: a type checker would otherwise have to read all of Palate as one circle. For exact types of models import from
+`palate.api.model_parts`.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -89,8 +90,8 @@ LOOP = "online_loop"
 """The function that takes the settings of a stage and gives its loop."""
 
 
-def stub(stages: Stages) -> str:
-    """Return the text of the stub. This imports all stages."""
+def types_text(stages: Stages) -> str:
+    """Return the text of that file. This imports all stages."""
     lines = [HEAD]
     for name, entry in stages.items():
         lines += _function(name, entry.load(), "FinishedRun", f"{entry.help} See docs/reference.md#{name}.")

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields
 from functools import cache
 from typing import Any, Literal, cast
 
-from palate.config.functions import load_function, raised
-from palate.config.types import FunctionInput
 from palate.data.cells import Columns, InvalidRow, quoted
+from palate.data.formats.columns_by_function import ColumnsByFunction
 from palate.data.formats.standard_rows import (
     SYSTEM_COLUMNS,
     TURN_COLUMNS,
@@ -207,38 +206,6 @@ class QuestionAnswer:
         if is_answer(row.get(self.answer)):
             made["completion"] = answer_turn(row[self.answer], self.answer)
         return StandardRow(made, {self.question, self.answer, self.chosen, self.rejected, self.system}, {*hidden, *TURN_COLUMNS})
-
-
-@dataclass(frozen=True)
-class ColumnsByFunction:
-    """Rows that a Python function turns into rows of a shape that Palate reads.
-
-    It gets the row as a mapping and returns another one. What it raises is the reason why a row is left out.
-
-    Attributes:
-        function: its import path, such as package.module:function.
-        system: the column with the system text.
-    """
-
-    function: FunctionInput
-    kind: Literal["function"] = "function"
-    system: str = "system"
-
-    def standard(self, row: Columns) -> StandardRow:
-        """The row that the function makes. Raises InvalidRow with what the function raises, or if that is not a row."""
-        try:
-            made = _loaded(self.function)(dict(row))
-        except Exception as error:
-            raise InvalidRow(f"{self.function!r} {raised(error)}") from error
-        if not isinstance(made, Mapping):
-            raise InvalidRow(f"{self.function!r} returned {quoted(made)}, which is not a row")
-        present = {str(name): value for name, value in made.items() if value is not None}
-        return StandardRow(with_turns(present), set(row), set())
-
-
-@cache
-def _loaded(function: str) -> Callable[[Columns], object]:
-    return load_function(function)
 
 
 ColumnTypes = Recognised | Alpaca | ShareGPT | LLaMAFactoryPreference | QuestionAnswer | ColumnsByFunction

@@ -26,7 +26,7 @@ from palate.stages.online.measurements import held_out_metrics, held_out_scores,
 from palate.stages.online.online_settings import OnlineSettings
 from palate.stages.online.people_checks import PeopleChecks
 from palate.stages.online.pretraining import Texts
-from palate.stages.online.roles import FrozenModels, learning_policy, make_alike, new_value_model, reference_of
+from palate.stages.online.roles import FrozenModels, learning_policy, make_alike, named_reference, new_value_model
 from palate.stages.online.rollout_sampler import RolloutSampler
 from palate.stages.online.rollouts import Rollouts, Scored, over_trees
 from palate.stages.online.score_metrics import gold_metrics, score_metrics, win_rate_metrics
@@ -45,7 +45,8 @@ class Loop:
         self.config, self.run = config, run
         base, dtype = model_at(config.model), dtype_of(config.dtype)
         self.policy = learning_policy(run, base, config.adapters)
-        self.reference = reference_of(self.policy, config.kl.reference)
+        named = config.kl.reference
+        self.reference = self.policy.reference() if named is None else named_reference(self.policy, named)
         self.rewards = Composition.load(
             config.reward_parts(),
             self.policy.tokenizer,
@@ -98,11 +99,11 @@ class Loop:
         drawn = scored.rollouts
         if self.config.sampler.resample:
             scored, metrics = self.resample(scored, metrics)
-        kl_coef = self.price(scored)
+        kl = self.price(scored)
         judged = {} if self.kl.is_spent else self.people.after_scoring(self.iteration, drawn)
         is_over = self.kl.is_spent or self.people.is_over
-        learned = {} if is_over else {**self.learn(self.credit(scored, kl_coef)), **self.search.look(self.iteration + 1)}
-        return self.record(scored, kl_coef, {**metrics, **learned}, judged)
+        learned = {} if is_over else {**self.learn(self.credit(scored, kl.coef)), **self.search.look(self.iteration + 1)}
+        return self.record(scored, kl.coef, {**metrics, **learned}, judged)
 
     def prompt(self, count: int) -> list[int]:
         """Take the next prompts and return their numbers; they come in a new permutation each time the list is used up."""
@@ -150,13 +151,13 @@ class Loop:
         scored = scored.of(range(min(wanted, len(scored.rollouts.groups))))
         return scored, {**metrics, "resampled/count": float(draws - 1)}
 
-    def price(self, scored: Scored) -> float:
-        """Return the coefficient of KL for these completions, and set that of the next ones. Weights within all limits are kept."""
+    def price(self, scored: Scored) -> KLState:
+        """Return the price of KL for these completions, and set that of the next ones. Weights within all limits are kept."""
         kl = self.kl
         self.kl = self.config.kl.control.after(kl, float(scored.kl.mean()), len(scored.rewards))
         self.measured = self.iteration - scored.rollouts.age
         self._keep_weights()
-        return kl.coef
+        return kl
 
     def credit(self, scored: Scored, kl_coef: float) -> TrainingBatch[Any]:
         """Return what the policy learns from: tokens with their advantages, pairs, or the best completions."""

@@ -35,14 +35,12 @@ def learning_policy(run: Run, base: str, adapters: LoRA | None) -> CausalPolicy:
     return trainable(run, policy, base, adapters)
 
 
-def reference_of(policy: CausalPolicy, path: str | None) -> CausalPolicy:
-    """Return the model that KL is measured to: the one at `path`, or without a path the policy as it stands, which then stays so.
+def named_reference(policy: CausalPolicy, path: str) -> CausalPolicy:
+    """Return the model at `path`, for KL to be measured to.
 
     Raises:
         ModelError: its ids mean other tokens than the policy's, or it takes fewer tokens.
     """
-    if path is None:
-        return policy.reference()
     with before_sharing_out(learns=False):
         reference = load_reference(model_at(path), policy, policy.max_tokens or 0)
     reference.module.requires_grad_(requires_grad=False)

@@ -42,7 +42,7 @@ def by_hand(loop: Loop) -> dict[str, float]:
     """An iteration in single steps."""
     rollouts = loop.sample(loop.prompt(4))
     scored, metrics = loop.score(rollouts)
-    coef = loop.price(scored)
+    coef = loop.price(scored).coef
     learned = loop.learn(loop.credit(scored, coef))
     return loop.record(scored, coef, {**metrics, **learned})
 
@@ -95,7 +95,7 @@ def test_completions_may_come_from_anywhere(base: CausalPolicy, runs: Path) -> N
         groups = palate.generate(loop.policy, PROMPTS[:3], 2, sampling=palate.Sampling(max_tokens=4), seed=9)
         scored, metrics = loop.score(palate.rollouts(loop.policy, PROMPTS[:3], groups))
         assert scored.scores.tolist() == [-float(len(one.text)) for group in groups for one in group]
-        loop.learn(loop.credit(scored, loop.price(scored)))
+        loop.learn(loop.credit(scored, loop.price(scored).coef))
         assert any(not torch.equal(value, before[name]) for name, value in loop.policy.state_dict().items())
         assert metrics["score/mean"] == pytest.approx(float(scored.scores.mean()))
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from palate.api.signatures import STUB, stub
+from palate.api.signatures import TYPES_FILE, types_text
 from palate.models.causal import CausalPolicy
 from palate.pipeline.plan import plan_pipeline, read_pipeline
 from palate.pipeline.table import STAGES
@@ -49,4 +49,4 @@ def test_an_own_rule_and_reward_take_less_than_thirty_lines() -> None:
 
 
 def test_the_types_of_the_public_names_are_up_to_date() -> None:
-    assert STUB.read_text() == stub(STAGES), "run `palate reference`"
+    assert TYPES_FILE.read_text() == types_text(STAGES), "run `palate reference`"
