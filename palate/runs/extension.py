@@ -56,10 +56,10 @@ def begin_extension(directory: Path, plan: RunPlan) -> RunRecord | None:
 
 
 def keep_state(directory: Path) -> None:
-    """Keep the state of a run that is done, as it is."""
+    """Keep the state of a run that is done, as it is; that of an ensemble lies in its members."""
     shutil.rmtree(directory / KEPT_STATE, ignore_errors=True)
-    if (directory / "state").is_dir():
-        (directory / "state").rename(directory / KEPT_STATE)
+    (directory / "state").mkdir(exist_ok=True)
+    (directory / "state").rename(directory / KEPT_STATE)
 
 
 def _alike(earlier: Path, plan: RunPlan) -> RunRecord:
