@@ -118,6 +118,13 @@ def no_module(path: str, name: str | None) -> ConfigError:
     )
 
 
+def is_users_module(module: str) -> bool:
+    """Return whether a module is the user's own code; installed packages, Python's library and Palate have versions of their own."""
+    put_current_folder_first()
+    spec = _spec(module)
+    return spec is not None and spec.has_location and spec.origin is not None and _is_users(Path(spec.origin))
+
+
 def _modules(start: str) -> Iterator[tuple[str, Path]]:
     """Yield name and file of a module and of every module of the user's that it imports, directly or not; each once."""
     todo, seen = [start], {""}

@@ -13,7 +13,7 @@ from functools import partial
 from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
 
-from palate.config.function_source import source_of
+from palate.config.function_source import is_users_module, source_of
 from palate.config.live_objects import remember
 from palate.core import ConfigError
 
@@ -41,23 +41,23 @@ def _at(module: str, name: str) -> object:
 
 def _digest(found: object) -> str:
     total = hashlib.sha256()
-    for part in _parts(found, set()):
+    for part in _parts(found, {}):
         total.update(f"{part}\0".encode())
     return total.hexdigest()
 
 
-def _parts(found: object, seen: set[int]) -> Iterator[str]:
+def _parts(found: object, seen: dict[int, object]) -> Iterator[str]:
     """Yield texts of everything that an object computes with; each object once."""
     if isinstance(found, str | bytes | int | float | complex | bool | None):
         yield repr(found)
     elif id(found) in seen:
         yield "again"
     else:
-        seen.add(id(found))
+        seen[id(found)] = found  # kept alive, so that no other object gets its id
         yield from _parts_of(found, seen)
 
 
-def _parts_of(found: object, seen: set[int]) -> Iterator[str]:
+def _parts_of(found: object, seen: dict[int, object]) -> Iterator[str]:
     match found:
         case FunctionType() | type() if found.__module__ != "__main__" and _at(found.__module__, found.__qualname__) is found:
             yield from _of_module(found.__module__, found.__qualname__)
@@ -94,7 +94,7 @@ def _bound(found: MethodType | BuiltinFunctionType | partial[Any]) -> tuple[obje
     return found.__qualname__, found.__self__
 
 
-def _of_function(found: FunctionType, seen: set[int]) -> Iterator[str]:
+def _of_function(found: FunctionType, seen: dict[int, object]) -> Iterator[str]:
     """Yield the code of a function, its defaults, what it closes over, and what it names of its module."""
     yield from _code(found.__code__)
     yield from _parts((found.__defaults__, found.__kwdefaults__), seen)
@@ -106,7 +106,7 @@ def _of_function(found: FunctionType, seen: set[int]) -> Iterator[str]:
             yield from _parts(found.__globals__[name], seen)
 
 
-def _of_class(found: type, seen: set[int]) -> Iterator[str]:
+def _of_class(found: type, seen: dict[int, object]) -> Iterator[str]:
     """Yield the name of a class, its bases, its methods and its class variables."""
     yield found.__qualname__
     yield from _parts(found.__bases__, seen)
@@ -116,7 +116,7 @@ def _of_class(found: type, seen: set[int]) -> Iterator[str]:
             yield from _parts(getattr(value, "__func__", getattr(value, "fget", value)), seen)
 
 
-def _state(found: object, seen: set[int]) -> Iterator[str]:
+def _state(found: object, seen: dict[int, object]) -> Iterator[str]:
     """Yield what an object holds: its attributes, the numbers of an array, or its text.
 
     Raises:
@@ -125,7 +125,7 @@ def _state(found: object, seen: set[int]) -> Iterator[str]:
     array = found.detach().cpu().float().numpy() if type(found).__module__.startswith("torch") and hasattr(found, "detach") else found
     if hasattr(array, "tobytes"):
         yield hashlib.sha256(array.tobytes()).hexdigest()
-    elif attributes := getattr(found, "__dict__", None):
+    elif (attributes := getattr(found, "__dict__", None)) is not None:
         yield from _parts(attributes, seen)
     elif " at 0x" not in (text := repr(found)):
         yield text
@@ -138,10 +138,7 @@ def _state(found: object, seen: set[int]) -> Iterator[str]:
 
 def _of_module(module: str, name: str = "object") -> Iterator[str]:
     """Yield what a module's files are, as for an import path: the user's own files, and the names of others."""
-    try:
-        yield source_of(f"{module}:{name}").key
-    except ConfigError:
-        yield module
+    yield source_of(f"{module}:{name}").key if is_users_module(module) else f"{module}:{name}"
 
 
 def _code(code: CodeType) -> Iterator[str]:

@@ -97,7 +97,7 @@ def test_completions_may_come_from_anywhere(base: CausalPolicy, runs: Path) -> N
         assert scored.scores.tolist() == [-float(len(one.text)) for group in groups for one in group]
         loop.learn(loop.credit(scored, loop.price(scored).coef))
         assert any(not torch.equal(value, before[name]) for name, value in loop.policy.state_dict().items())
-        assert metrics["score/mean"] == pytest.approx(float(scored.scores.mean()))
+        assert metrics["score_short/mean"] == pytest.approx(float(scored.scores.mean()))
 
 
 def test_a_reference_that_is_not_the_start(base: CausalPolicy, runs: Path) -> None:
