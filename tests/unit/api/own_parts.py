@@ -54,7 +54,7 @@ class Steep:
         return self.beta * side.log_ratio
 
     def __call__(self, pairs: PairLogps) -> Sums:
-        return pair_sums(self, pairs, {"steepness": (pairs.difference.abs().detach().sum(), pairs.weight.sum())})
+        return pair_sums(self, pairs, {"steepness": pairs.difference.abs().detach()})
 
 
 @dataclass(frozen=True)
