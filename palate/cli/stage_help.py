@@ -22,8 +22,6 @@ RUN_OPTIONS = {
     "--track NAMES": "log metrics to tensorboard,wandb,mlflow,trackio",
     "--out DIR": f"directory of the run {whole('[default: RUNS/STAGE-KEY]')}",
     "--runs DIR": f"folder of runs {whole('[default: runs]')}",
-    "--extend RUN": "go on from a run that is done, with more epochs or iterations",
-    "--keep-state": "keep the last checkpoint, for --extend",
     "--fresh": "forget an earlier run with these settings",
     "--dry-run": "check and print the plan, without running it",
 }

@@ -73,7 +73,7 @@ class OnlineSettings:
     """The settings of stage `online`.
 
     Attributes:
-        model: the policy to start from; it is also the reference where `kl.reference` names no other.
+        model: the policy to start from; it is also the reference.
         reward: a reward model, or the run that trained it; a short form of `rewards` with this model alone.
         rewards: the parts of the reward by name: reward models, functions, rules, servers, judges.
         prompts: the prompts to complete.
