@@ -156,6 +156,7 @@ def reference_parser() -> Parser:
 def reference(words: list[str], stages: Stages) -> int:
     """`palate reference`; returns the exit status. It also writes the table that help and completion read."""
     path: Path = reference_parser().parse(words).out
+    from palate.api.signatures import TYPES_FILE, types_text
     from palate.cli.settings_table import TABLE, table_text
     from palate.data.files import write_atomic
     from palate.pipeline.describe import reference
@@ -167,4 +168,7 @@ def reference(words: list[str], stages: Stages) -> int:
     if stages is STAGES and (not TABLE.is_file() or TABLE.read_text(encoding="utf-8") != table_text(stages)):
         write_atomic(TABLE, table_text(stages))
         say(f"wrote {TABLE}")
+    if stages is STAGES:
+        write_atomic(TYPES_FILE, types_text(stages))
+        say(f"wrote {TYPES_FILE}")
     return 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -53,6 +54,8 @@ def stage(command: str, words: list[str], stages: Stages) -> int:
     parser.add_argument("--fresh", action="store_true")
     parser.add_argument("--dry-run", action="store_true")
     parser.add_argument("--launch")
+    parser.add_argument("--extend")
+    parser.add_argument("--keep_state", action="store_true")
     parser.add_argument("--shard", default=WHOLE)
     values = vars(parser.parse(words))
     if values["launch"] is not None and place().world == 1:
@@ -67,7 +70,8 @@ def stage(command: str, words: list[str], stages: Stages) -> int:
     stage = read_config(cls, settings)
     planner = Planner(values["runs"], DigestCache(values["runs"] / ".digests.json"))
     plan = RunPlan(command, command, seed=values["seed"], device=values["device"], shard=Shard.read(values["shard"]))
-    planned = planner.add(plan, stage, settings, out=values["out"])
+    plan = replace(plan, keeps_state=values["keep_state"])
+    planned = planner.add(plan, stage, settings, out=values["out"], extend=values["extend"])
     if values["dry_run"]:
         say(plan_lines([planned])[0])
         return 0

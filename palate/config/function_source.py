@@ -21,6 +21,7 @@ from functools import cache
 from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 
+from palate.config.live_objects import is_live, live_digest
 from palate.core import ConfigError
 
 DIGEST_LENGTH = 12
@@ -36,7 +37,7 @@ class FunctionSource:
     Attributes:
         path: its import path, `package.module:name`.
         files: the file of each module, by the module's name; empty for a function of Palate or of Python's library.
-        digests: the SHA-256 of each of these files, in hex, by the module's name.
+        digests: the SHA-256 of each of these files, in hex, by the module's name; of an object of this process, what it computes with.
     """
 
     path: str
@@ -52,9 +53,9 @@ class FunctionSource:
         return f"{self.path}@{total.hexdigest()[:DIGEST_LENGTH]}"
 
     @property
-    def file(self) -> Path | None:
-        """The file of the function's own module; None where `files` is empty."""
-        return self.files.get(self.path.partition(":")[0])
+    def file(self) -> Path | str | None:
+        """The file of the function's own module; the name of an object of this process; None where `digests` is empty."""
+        return self.files.get(self.path.partition(":")[0], self.path if self.digests else None)
 
 
 def split_path(path: str) -> tuple[str, str]:
@@ -92,6 +93,8 @@ def source_of(path: str) -> FunctionSource:
     Raises:
         ConfigError: the path does not name a function, or there is no such module.
     """
+    if is_live(path):
+        return FunctionSource(path, {}, {path: live_digest(path)})
     module, _ = split_path(path)
     put_current_folder_first()
     own = _spec(module)
@@ -107,7 +110,19 @@ def source_of(path: str) -> FunctionSource:
 
 def no_module(path: str, name: str | None) -> ConfigError:
     """Return the error about a function whose module does not exist."""
-    return ConfigError(f"{path!r}: there is no module {name!r}; install it, or put its folder on PYTHONPATH")
+    named = [place for place in os.environ.get("PYTHONPATH", "").split(os.pathsep) if place]
+    looked = ", ".join((f"the current folder {Path.cwd()}", *named))
+    return ConfigError(
+        f"{path!r}: there is no module {name!r}; install it, or put its folder on PYTHONPATH. Palate looked in {looked} and among "
+        "the installed packages"
+    )
+
+
+def is_users_module(module: str) -> bool:
+    """Return whether a module is the user's own code; installed packages, Python's library and Palate have versions of their own."""
+    put_current_folder_first()
+    spec = _spec(module)
+    return spec is not None and spec.has_location and spec.origin is not None and _is_users(Path(spec.origin))
 
 
 def _modules(start: str) -> Iterator[tuple[str, Path]]:

@@ -13,6 +13,7 @@ from typing import Any, cast
 
 from palate.config.answers import read_score
 from palate.config.function_source import FunctionSource, no_module, source_of, split_path
+from palate.config.live_objects import is_live, live_object
 from palate.core import ConfigError, DataError, Gold
 
 ALL_FIELDS = "fields"
@@ -28,6 +29,8 @@ def load_function(path: str) -> Callable[..., Any]:
     Raises:
         ConfigError: the module or the name does not exist, cannot be imported, or is not a function.
     """
+    if is_live(path):
+        return live_object(path)
     module_name, name = split_path(path)
     source = source_of(path)
     _forget_changed(source)

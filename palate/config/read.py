@@ -9,8 +9,11 @@ from typing import Any, TypeVar, cast
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
+from palate.config.object_paths import path_of
+from palate.config.own_members import FUNCTION, fitting_class, function_member, is_import_path, own_class, own_kind
 from palate.config.settings import Keys, Settings, collected, nearest, parse_word, raise_collected
 from palate.config.types import (
+    FieldType,
     InputMark,
     accepts,
     choices_of,
@@ -29,7 +32,7 @@ PRESET = "preset"
 """The setting that names one of a class's presets. The configuration holds the preset's values, not its name."""
 
 
-def read_config(cls: type[T], settings: Settings, keys: Keys = (), ignored: tuple[str, ...] = ()) -> T:
+def read_config(cls: type[T], settings: Settings, keys: Keys = (), ignored: tuple[str, ...] = (), *, takes_objects: bool = False) -> T:
     """Fill `cls` from the settings below `keys`; what they leave out takes its default.
 
     A mapping for a union names its member by `kind`; without `kind` it changes fields of the default. A word
@@ -41,6 +44,7 @@ def read_config(cls: type[T], settings: Settings, keys: Keys = (), ignored: tupl
         settings: raw values and their places.
         keys: where in the settings the dataclass begins.
         ignored: keys at `keys` that are not its fields.
+        takes_objects: whether Python objects may stand where a value names one: what an input should read stays as it is.
 
     Raises:
         ConfigError: names are unknown or missing, or values have the wrong type; one line for each, with its place.
@@ -50,15 +54,15 @@ def read_config(cls: type[T], settings: Settings, keys: Keys = (), ignored: tupl
     if not isinstance(values, Mapping):
         raise ConfigError(f"{settings.place(keys)}: {_dotted(keys)} must hold `key: value` lines, got {raw!r}.")
     own = {name: value for name, value in values.items() if name not in ignored}
-    reader = _Reader(settings)
+    reader = _Reader(settings, takes_objects=takes_objects)
     return reader.build(cls, reader.preset(cls, own, keys), None, keys)
 
 
 class _Reader:
     """Reads values by type. It keeps the settings so that errors can say where a value was written."""
 
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
+    def __init__(self, settings: Settings, *, takes_objects: bool) -> None:
+        self._settings, self._takes_objects = settings, takes_objects
 
     def error(self, keys: Keys, message: str) -> ConfigError:
         return ConfigError(f"{self._settings.place(keys)}: {message}")
@@ -98,8 +102,10 @@ class _Reader:
     def read(self, annotation: Any, raw: object, default: object, keys: Keys) -> object:
         """`raw` as a value of the type."""
         shape = field_type(annotation)
-        if shape.is_optional and raw in (None, "none", "null"):
+        if shape.is_optional and (raw is None or (isinstance(raw, str) and raw in ("none", "null"))):
             return None
+        if self._takes_objects and (found := self.given(shape, raw, keys)) is not None:
+            return found
         if raw is None or (shape.mark is not None and isinstance(raw, str) and not raw.strip()):  # an empty path is the current folder
             raise self.error(
                 keys,
@@ -116,6 +122,27 @@ class _Reader:
         if shape.container is dict:
             return self.named(shape.item, raw, default, keys)
         return self.leaf(shape.leaf, raw, keys)
+
+    def given(self, shape: FieldType, raw: object, keys: Keys) -> object:
+        """A Python object that stands for a value of this type; None where `raw` is to be read like text of a file."""
+        if shape.container is not None or raw is None or isinstance(raw, str):
+            return None
+        if shape.mark is not None:
+            return raw
+        is_instance = is_dataclass(raw) and not isinstance(raw, type)
+        if not shape.members or not (is_instance or callable(raw)):
+            return None
+        if isinstance(raw, shape.members):
+            return raw
+        try:
+            caller = function_member(shape.members)
+            if not is_instance and not isinstance(raw, type) and caller is not None:
+                return caller(**{FUNCTION: path_of(cast("Callable[..., Any]", raw))})
+            own = raw if isinstance(raw, type) else type(raw)
+            fitting_class(own, path_of(own), shape.members)
+            return own() if isinstance(raw, type) else raw
+        except ConfigError as error:
+            raise self.error(keys, f"{_dotted(keys)}: {error}") from error
 
     def listed(self, item: Any, raw: Sequence[object], keys: Keys) -> tuple[object, ...]:
         """`raw` as values of type `item`."""
@@ -145,9 +172,13 @@ class _Reader:
     def member(self, members: tuple[type, ...], raw: object, default: object, keys: Keys) -> object:
         """The member of a union of dataclasses that `raw` describes."""
         kinds = {kind_of(cls): cls for cls in members}
-        values = {"kind": raw} if isinstance(raw, str) and None not in kinds else raw
+        values: object = {"kind": raw} if isinstance(raw, str) and None not in kinds else raw
+        if isinstance(raw, str) and raw.startswith("{"):
+            values = parse_word(raw)  # the command line gives a mapping as one word
         if not isinstance(values, Mapping):
             raise self.error(keys, f"{_dotted(keys)} must hold `key: value` lines, got {raw!r}.")
+        if is_import_path(values.get("kind")) and None not in kinds:
+            return self.own(members, values, default, keys)
         if "kind" in values and None not in kinds:
             chosen = kinds.get(cast("str", values["kind"]))
             if chosen is None:
@@ -160,6 +191,20 @@ class _Reader:
         else:
             raise self.error(keys, f"{_dotted(keys)} must say its kind: {', '.join(map(str, kinds))}.")
         return self.build(chosen, values, default if type(default) is chosen else None, keys)
+
+    def own(self, members: tuple[type, ...], values: Mapping[str, object], default: object, keys: Keys) -> object:
+        """An instance of the user's class at the import path in `kind`, or of the member that calls the user's function there."""
+        path = cast("str", values["kind"])
+        try:
+            chosen = own_class(path, members)
+        except ConfigError as error:
+            raise self.error((*keys, "kind"), f"{_dotted(keys)}: {error}") from error
+        rest = {name: value for name, value in values.items() if name != "kind"}
+        if chosen in members:
+            rest[FUNCTION] = path
+        elif any(item.name == "kind" and default_of(item) is MISSING for item in fields(chosen)):
+            rest["kind"] = path
+        return self.build(chosen, rest, default if type(default) is chosen else None, keys)
 
     def leaf(self, annotation: Any, raw: object, keys: Keys) -> object:
         """`raw` as pydantic reads it, which tries words of the command line as text and as YAML."""
@@ -205,12 +250,14 @@ def map_inputs(config: T, change: Callable[[str, str, InputMark], str]) -> T:
 
 def _map(annotation: Any, value: Any, keys: Keys, change: Callable[[str, str, InputMark], str]) -> Any:
     shape = field_type(annotation)
+    if shape.mark is not None and shape.container is None and value is not None:
+        return change(_dotted(keys), value, shape.mark)
     if is_dataclass(value) and not isinstance(value, type):
         hints = hints_of(type(value))
         own = [item for item in fields(value) if item.init]
+        if shape.members and (path := own_kind(value, shape.members)) is not None:
+            change(_dotted((*keys, "kind")), path, InputMark(function=True))
         return replace(value, **{i.name: _map(hints[i.name], getattr(value, i.name), (*keys, setting_of(i)), change) for i in own})
-    if shape.mark is not None and isinstance(value, str):
-        return change(_dotted(keys), value, shape.mark)
     if shape.container is tuple and isinstance(value, tuple):
         return tuple(_map(shape.item, item, (*keys, str(index)), change) for index, item in enumerate(value))
     if shape.container is dict and isinstance(value, dict):
@@ -218,14 +265,21 @@ def _map(annotation: Any, value: Any, keys: Keys, change: Callable[[str, str, In
     return value
 
 
-def dump_config(value: object) -> Any:
-    """Return `value` as JSON values: dataclasses and mappings as mappings, tuples as lists. `read_config` reads it back."""
+def dump_config(value: object, annotation: Any = None) -> Any:
+    """Return `value` as JSON values: dataclasses and mappings as mappings, tuples as lists. `read_config` reads it back.
+
+    The `kind` of a class of the user's is its import path; `annotation` is the type of the setting that holds the value.
+    """
+    shape = FieldType() if annotation is None else field_type(annotation)
     if is_dataclass(value) and not isinstance(value, type):
-        return {setting_of(item): dump_config(getattr(value, item.name)) for item in fields(value) if item.init}
+        hints = hints_of(type(value))
+        dumped = {setting_of(item): dump_config(getattr(value, item.name), hints[item.name]) for item in fields(value) if item.init}
+        path = own_kind(value, shape.members) if shape.members else None
+        return dumped if path is None else {**dumped, "kind": path}
     if isinstance(value, Mapping):
-        return {str(name): dump_config(item) for name, item in value.items()}
+        return {str(name): dump_config(item, shape.item) for name, item in value.items()}
     if isinstance(value, list | tuple):
-        return [dump_config(item) for item in value]
+        return [dump_config(item, shape.item) for item in value]
     return value
 
 

@@ -144,6 +144,11 @@ def kind_of(cls: type) -> str | None:
     return typing.get_args(hint)[0] if typing.get_origin(hint) is Literal else None
 
 
+def name_of_kind(value: object) -> str:
+    """Return what messages call a member of a union: its kind, or for a class of the user's its name."""
+    return kind_of(type(value)) or type(value).__name__
+
+
 def default_of(item: Field[Any]) -> Any:
     """Return the field's default; MISSING when it needs a value."""
     if item.default_factory is not MISSING:

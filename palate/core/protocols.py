@@ -41,6 +41,11 @@ class Tracker(Protocol):
         ...
 
     @property
+    def keeps_state(self) -> bool:
+        """Whether the last checkpoint is to stay when the stage is done."""
+        ...
+
+    @property
     def stop_requested(self) -> bool:
         """Whether Ctrl-C asked the stage to finish its step, save and stop."""
         ...

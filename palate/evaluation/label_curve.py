@@ -35,6 +35,11 @@ class SideTracker:
         return path
 
     @property
+    def keeps_state(self) -> bool:
+        """As the run does."""
+        return self.run.keeps_state
+
+    @property
     def stop_requested(self) -> bool:
         """As the run does."""
         return self.run.stop_requested

@@ -82,11 +82,17 @@ def run_stage(planned: Planned, track: Sequence[str] = ()) -> StageOutcome:
         is_refused = False
         with sharing(planned, group) as has_work:
             if has_work:
-                following = _followed(run, track if group.is_writer else ())
-                with run.active(), following, _computing(run, planned.plan), excluding(planned.plan.excluded):
+                with working(planned, run, track if group.is_writer else ()):
                     is_refused = _work(planned, run)
         how: Literal["done", "resumed", "refused"] = "refused" if is_refused else "resumed" if run.is_resumed else "done"
         return StageOutcome(run.name, how, run.record.seconds, planned.directory, any(group.gather(run.stop_requested)))
+
+
+@contextmanager
+def working(planned: Planned, run: Run, track: Sequence[str] = ()) -> Iterator[None]:
+    """A context for the work of a stage: its run is locked and recorded, models compute as planned, and trackers receive the metrics."""
+    with run.active(), _followed(run, track), _computing(run, planned.plan), excluding(planned.plan.excluded):
+        yield
 
 
 @contextmanager

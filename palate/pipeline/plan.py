@@ -10,21 +10,24 @@ from pathlib import Path
 from typing import Literal, cast
 
 from palate.config.function_source import FunctionSource, source_of
+from palate.config.own_members import is_import_path
 from palate.config.read import dump_config, map_inputs, read_config
 from palate.config.settings import Keys, Settings, collected, nearest, parse_word, raise_collected, read_yaml
 from palate.config.types import InputMark, fields_outside_key
 from palate.core import ConfigError, PalateError
 from palate.core.process import AUTO, Shard
 from palate.data.exclusions import read_exclusions
+from palate.pipeline.beside_settings import device_at, extend_at, kept_at, seed_at, shard_at
 from palate.pipeline.program_sources import program_sources
 from palate.pipeline.table import Stage, Stages, find_stage
 from palate.runs.digests import DigestCache
+from palate.runs.extension import EXTEND
 from palate.runs.record import Parent, RunPlan, input_key
 from palate.runs.retirement import leaving_out
 from palate.runs.trackers import tracker_names
 
 TOP = ("name", "seed", "device", "shard", "track", "inputs", "stages")
-BESIDE = ("stage", "seed", "device", "shard", "expect")
+BESIDE = ("stage", "seed", "device", "shard", "expect", "extend", "keep_state")
 REFERENCE = re.compile(r"\$([\w-]+)(?:/(.*))?")
 HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 
@@ -104,10 +107,10 @@ def read_pipeline(path: Path, assignments: Sequence[str] = ()) -> Pipeline:
             raise ConfigError(f"{settings.place(('inputs', name))}: the input {name} must be a path, got {value!r}.")
     seed = settings.get(("seed",))
     title = str(settings.get(("name",)) or path.stem)
-    device = _device(settings, ("device",), settings.get(("device",)) or AUTO)
-    shard = _shard(settings, ("shard",), settings.get(("shard",)), Shard())
+    device = device_at(settings, ("device",), settings.get(("device",)) or AUTO)
+    shard = shard_at(settings, ("shard",), settings.get(("shard",)), Shard())
     return Pipeline(
-        title, _seed(settings, ("seed",), 0 if seed is None else seed), paths, settings, tuple(stages), _track(settings), device, shard
+        title, seed_at(settings, ("seed",), 0 if seed is None else seed), paths, settings, tuple(stages), _track(settings), device, shard
     )
 
 
@@ -127,27 +130,6 @@ def _mapping(settings: Settings, name: str) -> Mapping[str, object]:
     if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
         raise ConfigError(f"{settings.place((name,))}: {name} must hold `name: ...` lines, got {value!r}.")
     return cast("Mapping[str, object]", value)
-
-
-def _seed(settings: Settings, keys: Keys, value: object) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise ConfigError(f"{settings.place(keys)}: a seed is a whole number of 0 or more, got {value!r}.")
-    return value
-
-
-def _device(settings: Settings, keys: Keys, value: object) -> str:
-    if not isinstance(value, str):
-        raise ConfigError(f"{settings.place(keys)}: a device is auto, cpu, cuda, mps, or one of several such as cuda:1, got {value!r}.")
-    return value
-
-
-def _shard(settings: Settings, keys: Keys, value: object, default: Shard) -> Shard:
-    if value is None:
-        return default
-    try:
-        return Shard.read(str(value))
-    except ConfigError as error:
-        raise ConfigError(f"{settings.place(keys)}: {error}") from error
 
 
 def _assign(settings: Settings, word: str, inputs: Mapping[str, object], stages: Mapping[str, object]) -> Settings:
@@ -187,7 +169,9 @@ class Planner:
     order: tuple[str, ...] = ()
     _done: dict[str, Planned] = field(default_factory=dict)
 
-    def add(self, plan: RunPlan, stage: Stage, settings: Settings, keys: Keys = (), out: Path | None = None) -> Planned:
+    def add(
+        self, plan: RunPlan, stage: Stage, settings: Settings, keys: Keys = (), out: Path | None = None, extend: str | None = None
+    ) -> Planned:
         """Find the stage's inputs, check it, and give it a key and a directory.
 
         Args:
@@ -196,6 +180,7 @@ class Planner:
             settings: where it was read from, for error messages.
             keys: where in the settings it begins.
             out: its directory; by default `root/<name>-<key>`.
+            extend: the run that it goes on from; None starts anew.
 
         Raises:
             ConfigError: an input does not exist, or settings contradict each other.
@@ -204,13 +189,15 @@ class Planner:
         functions: dict[str, tuple[FunctionSource, ...]] = {}
         excluded = read_exclusions(self.root)
 
+        def take(name: str, source: FunctionSource) -> None:
+            if source.digests:  # Palate's own and Python's are named by their versions
+                functions[name] = (source,)
+                inputs.append((name, str(source.file), source.key))
+
         def find(name: str, value: str, mark: InputMark) -> str:
             at = settings.place((*keys, *name.split(".")))
             if mark.function:
-                source = _function(f"{at}: {plan.name}.{name}", value)
-                if source.file is not None:  # Palate's own and Python's are named by their versions
-                    functions[name] = (source,)
-                    inputs.append((name, str(source.file), source.key))
+                take(name, _function(f"{at}: {plan.name}.{name}", value))
                 return value
             num_needs = len(needs)
             path, key = self._input(f"{at}: {plan.name}.{name}", value, mark, needs)
@@ -223,6 +210,10 @@ class Planner:
             return path
 
         resolved = map_inputs(stage, find)
+        if extend is not None:
+            inputs.append((EXTEND, *self._input(f"{settings.place((*keys, EXTEND))}: {plan.name}.{EXTEND}", extend, InputMark(), needs)))
+        if is_import_path(plan.stage):
+            take("stage", source_of(plan.stage))
         try:
             resolved.check()
         except ConfigError as error:
@@ -280,7 +271,7 @@ def _function(at: str, path: str) -> FunctionSource:
 
 def _relative(path: str, directory: Path, key: str) -> str:
     """A parent's path as the record has it: relative to the run when both lie in one folder of runs, else absolute."""
-    if key.startswith(("hub:", "palate:")):
+    if key.startswith(("hub:", "palate:", f"{path}@")):
         return path
     whole, home = Path(path).absolute(), directory.absolute()
     return os.path.relpath(whole, home) if home.parent in whole.parents else str(whole)
@@ -299,7 +290,10 @@ def plan_pipeline(pipeline: Pipeline, root: Path, stages: Stages) -> tuple[Plann
             configs[name] = read_stage(pipeline, name, stages)
     raise_collected(errors)
     planner = Planner(root, DigestCache(root / ".digests.json"), pipeline.inputs, pipeline.stages)
-    return tuple(planner.add(plan, config, pipeline.settings, ("stages", name)) for name, (plan, config) in configs.items())
+    return tuple(
+        planner.add(plan, config, pipeline.settings, ("stages", name), extend=extend_at(pipeline.settings, name))
+        for name, (plan, config) in configs.items()
+    )
 
 
 def read_stage(pipeline: Pipeline, name: str, stages: Stages) -> tuple[RunPlan, Stage]:
@@ -313,8 +307,10 @@ def read_stage(pipeline: Pipeline, name: str, stages: Stages) -> tuple[RunPlan, 
     expect = entry.get("expect", "done")
     if expect not in ("done", "refused"):
         raise ConfigError(f"{settings.place((*keys, 'expect'))}: expect must be done or refused, got {expect!r}.")
-    seed = _seed(settings, (*keys, "seed"), entry.get("seed", pipeline.seed))
-    device = _device(settings, (*keys, "device"), entry.get("device", pipeline.device))
-    shard = _shard(settings, (*keys, "shard"), entry.get("shard"), pipeline.shard)
+    seed = seed_at(settings, (*keys, "seed"), entry.get("seed", pipeline.seed))
+    device = device_at(settings, (*keys, "device"), entry.get("device", pipeline.device))
+    shard = shard_at(settings, (*keys, "shard"), entry.get("shard"), pipeline.shard)
+    keeps_state = kept_at(settings, (*keys, "keep_state"), entry.get("keep_state", False))
     plan = RunPlan(name, kind, seed=seed, expect=cast("Literal['done', 'refused']", expect), device=device, shard=shard)
+    plan = replace(plan, keeps_state=keeps_state)
     return plan, read_config(cls, settings, keys, BESIDE)

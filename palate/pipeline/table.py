@@ -7,13 +7,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, is_dataclass
 from typing import TYPE_CHECKING, Protocol, cast
 
+from palate.config.functions import load_function
+from palate.config.own_members import is_import_path
 from palate.config.settings import nearest
 from palate.core import ConfigError
 
 if TYPE_CHECKING:
     from palate.runs.run import Run
 
-RESERVED = frozenset({"stage", "seed", "device", "shard", "expect", "out", "runs", "fresh", "name", "help", "track", "launch"})
+RESERVED = frozenset(
+    {"stage", "seed", "device", "shard", "expect", "out", "runs", "fresh", "name", "help", "track", "launch", "extend", "keep_state"}
+)
 """Words that stand beside a stage's settings in YAML or on the command line; no field may have these names."""
 
 
@@ -109,6 +113,27 @@ def find_stage(stages: Stages, name: str, place: str) -> type[Stage]:
     Raises:
         ConfigError: there is no such stage; `place` says where it was named.
     """
+    if is_import_path(name):
+        return own_stage(name, place)
     if name not in stages:
         raise ConfigError(f"{place}: there is no stage {name!r}. {nearest(name, stages)}")
     return stages[name].load()
+
+
+def own_stage(path: str, place: str) -> type[Stage]:
+    """Return the user's class of a stage at an import path. One process does the whole of its work.
+
+    Raises:
+        ConfigError: nothing is there, or it is not a frozen dataclass with `check` and `run`.
+    """
+    try:
+        found = load_function(path)
+    except ConfigError as error:
+        raise ConfigError(f"{place}: {error}") from error
+    is_stage = isinstance(found, type) and is_dataclass(found) and all(callable(getattr(found, name, None)) for name in ("check", "run"))
+    if not is_stage:
+        raise ConfigError(
+            f"{place}: {path!r} is not a stage. A stage is a frozen dataclass with the methods check(self) and run(self, run): "
+            "see docs/python.md"
+        )
+    return cast("type[Stage]", found)

@@ -20,11 +20,12 @@ from typing import Literal, cast
 
 from palate.config.answers import Score
 from palate.config.function_source import source_of
+from palate.config.live_objects import is_live
 from palate.config.types import FunctionInput
 from palate.core import ConfigError, TrainingError
 from palate.rewards.batch import PartScorer, PartScores, ScoringBatch, ScoringContext, has_ended, messages
 from palate.rewards.part import PartSettings, check_timeout
-from palate.rewards.worker import Job, Setup
+from palate.rewards.worker import Job, Setup, called, scores_of
 
 STARTUP_SECONDS = 120.0
 """Enough for a module that loads a model while it is imported."""
@@ -59,8 +60,39 @@ class FunctionReward(PartSettings):
         self.check_shaping()
 
     def open(self, context: ScoringContext) -> PartScorer:
-        """Start the function's process."""
+        """Start the function's process; an object of this process is called in it, where `timeout_seconds` cannot end it."""
+        if is_live(self.function):
+            return LiveFunction(Setup(self.function, self.batched))
         return FunctionProcess(f"rewards.{context.name}", Setup(self.function, self.batched), self.timeout_seconds)
+
+
+class LiveFunction:
+    """A function of this process, such as one of a notebook, that scores batches."""
+
+    def __init__(self, setup: Setup) -> None:
+        """Check that the function can be called. Raises ConfigError where it cannot."""
+        self._setup, self._function = setup, called(setup)
+
+    def score(self, batch: ScoringBatch) -> PartScores:
+        """Score all completions; what the function raises is the reason where there is no score."""
+        scores = dict(scores_of(self._setup, self._function, job_of(batch)))
+        return PartScores.of([scores.get(row, "gave no score") for row in range(len(batch))])
+
+    def close(self) -> None:
+        """Do nothing: there is no process."""
+
+
+def job_of(batch: ScoringBatch) -> Job:
+    """Return what a function is given of a batch."""
+    pairs = batch.each
+    return Job(
+        prompts=[prompt.text for prompt, _ in pairs],
+        completions=[completion.text for _, completion in pairs],
+        ended=[has_ended(completion) for _, completion in pairs],
+        conversations=[messages(prompt.conversation) for prompt, _ in pairs],
+        completion_ids=[list(completion.ids) for _, completion in pairs],
+        columns=batch.columns,
+    )
 
 
 class FunctionProcess:
@@ -91,19 +123,10 @@ class FunctionProcess:
         if not self._child.alive:
             self._child = _Child()
             self._begin()
-        pairs = batch.each
-        scores: list[Score | None] = [None] * len(pairs)
+        scores: list[Score | None] = [None] * len(batch)
         until = time.monotonic() + self._timeout
-        job = Job(
-            prompts=[prompt.text for prompt, _ in pairs],
-            completions=[completion.text for _, completion in pairs],
-            ended=[has_ended(completion) for _, completion in pairs],
-            conversations=[messages(prompt.conversation) for prompt, _ in pairs],
-            completion_ids=[list(completion.ids) for _, completion in pairs],
-            columns=batch.columns,
-        )
         try:
-            self._child.connection.send(job)
+            self._child.connection.send(job_of(batch))
             while (answer := cast("tuple[int, Score] | None", self._child.receive(until))) is not None:
                 row, score = answer
                 scores[row] = score

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from palate.config.artifacts import MEMBERS
 from palate.core import derive_seed
+from palate.runs.extension import EXTEND
 from palate.runs.record import Parent, RunPlan
 from palate.runs.run import Run, open_run_at
 
@@ -32,7 +33,8 @@ def member_runs(run: Run, count: int, starts: Mapping[str, str]) -> Iterator[tup
             stage=run.stage,
             config={**run.config, "model": starts[setting]},
             seed=derive_seed(run.seed, "member", number),
-            parents=tuple(map(_two_below, _starting_from(setting, run.record.parents))),
+            parents=tuple(_two_below(_of_member(parent, number)) for parent in _starting_from(setting, run.record.parents)),
+            keeps_state=run.keeps_state,
         )
         yield open_run_at(run.directory / MEMBERS / str(number), plan), starts[setting]
 
@@ -41,6 +43,11 @@ def _starting_from(setting: str, parents: tuple[Parent, ...]) -> tuple[Parent, .
     """Return the inputs of a run, with the one that `setting` names in the place of `model`."""
     own = next((parent for parent in parents if parent.field == setting), None)
     return tuple(parent if own is None or parent.field != "model" else replace(own, field="model") for parent in parents)
+
+
+def _of_member(parent: Parent, number: int) -> Parent:
+    """Return the input for a member: of a run that goes on, the same member of the earlier run."""
+    return replace(parent, path=f"{parent.path}/{MEMBERS}/{number}") if parent.field == EXTEND else parent
 
 
 def _two_below(parent: Parent) -> Parent:

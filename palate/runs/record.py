@@ -55,6 +55,7 @@ class RunPlan:
         device: what its models compute on, as the user names it. Devices differ by rounding alone, so it is not part of the key.
         shard: which weights ranks share out. That changes no result, so it is not part of the key.
         excluded: what the run leaves out of everything that it reads.
+        keeps_state: whether its last checkpoint stays when it is done. That changes no result, so it is not part of the key.
     """
 
     name: str
@@ -67,6 +68,7 @@ class RunPlan:
     device: str = AUTO
     shard: Shard = field(default_factory=Shard)
     excluded: Exclusions = field(default_factory=Exclusions)
+    keeps_state: bool = False
 
     @cached_property
     def identity(self) -> dict[str, object]:
@@ -135,6 +137,7 @@ class RunRecord:
     error: str | None = None
     device: str | None = None
     dtype: str | None = None
+    keeps_state: bool = False
     format: int = FORMAT
 
     def write(self, directory: Path) -> None:

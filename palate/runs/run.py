@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import math
 import re
 import shutil
@@ -16,9 +15,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import cast
 
-from palate.core import Advance, Follower, Interrupted, PalateError, RunError
+from palate.core import Advance, Follower, Interrupted, RunError
 from palate.data.files import write_json
 from palate.data.jsonl import RowWriter, read_rows, write_rows
+from palate.runs.extension import BEGUN, begin_extension, keep_state
+from palate.runs.failures import reported as failure_of
 from palate.runs.live_view import View, has_view
 from palate.runs.lock import Stop, locked, stoppable
 from palate.runs.progress import PROGRESS, progress, recorded
@@ -27,8 +28,6 @@ from palate.runs.record import RECORD, RunPlan, RunRecord, Status, differences, 
 
 METRICS, WARNINGS, EXAMPLES = "metrics.jsonl", "warnings.jsonl", "examples.jsonl"
 METRIC_NAME = re.compile(r"[\w.-]+/[\w.-]+/[\w.-]+")
-SPARE_BYTES = 1 << 20
-"""With less free space than this, a failure is reported as a full disk."""
 
 
 class Run:
@@ -42,7 +41,8 @@ class Run:
         config: the resolved configuration as JSON values; the stage object has it with types.
         key: the run's key.
         is_done: an earlier process finished this run.
-        is_resumed: an earlier process started this run and did not finish it.
+        is_resumed: an earlier process started this run and did not finish it, or it goes on where another run was done.
+        keeps_state: whether the last checkpoint stays when the run is done, so that another run can go on from it.
     """
 
     def __init__(self, directory: Path, record: RunRecord, *, is_resumed: bool) -> None:
@@ -50,6 +50,7 @@ class Run:
         self.name, self.stage, self.seed, self.config, self.key = record.name, record.stage, record.seed, record.config, record.key
         self.is_done = record.status == "done"
         self.is_resumed = is_resumed
+        self.keeps_state = record.keeps_state
         self._record = record
         self._stop = Stop()
         self._metrics: RowWriter | None = None
@@ -236,7 +237,7 @@ class Run:
                 yield self
             except BaseException as error:
                 self._close()
-                reported = self._reported(error)
+                reported = failure_of(error, self.name, self.directory)
                 # On a full disk the record stays at "running", from which the same command can continue too.
                 with suppress(OSError):
                     leave("interrupted" if isinstance(reported, Interrupted) else "failed", f"{type(reported).__name__}: {reported}")
@@ -244,20 +245,11 @@ class Run:
                     raise
                 raise reported from error
             self._close()
+            if self.keeps_state:
+                keep_state(self.directory)
             shutil.rmtree(self.directory / "state", ignore_errors=True)
             leave("done", None)
             self.is_done = True
-
-    def _reported(self, error: BaseException) -> BaseException:
-        """The error to raise for `error`. Full disks and Ctrl-C get their own messages."""
-        if isinstance(error, KeyboardInterrupt):
-            return Interrupted(f"{self.name} was stopped at once. The same command continues from what is saved in {self.directory}.")
-        if isinstance(error, PalateError) or not isinstance(error, Exception):
-            return error
-        is_full = isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}
-        if is_full or shutil.disk_usage(self.directory).free < SPARE_BYTES:
-            return RunError(f"no space left for {self.directory} ({error}). Make room; the same command then continues from what is saved.")
-        return error
 
     def _close(self) -> None:
         if self._metrics is not None:
@@ -294,8 +286,11 @@ def open_run_at(directory: Path, plan: RunPlan) -> Run:
             )
         if record.status == "done":
             return Run(directory, record, is_resumed=False)
+        record = replace(record, keeps_state=plan.keeps_state)
         return Run(directory, replace(record, config=plan.config, code=code(), versions=versions()), is_resumed=True)
-    others = sorted(path.name for path in directory.iterdir() if path.name != ".lock" and not path.name.startswith(f".{RECORD}."))
+    earlier = begin_extension(directory, plan)
+    own = {".lock", *(() if earlier is None else BEGUN)}
+    others = sorted(path.name for path in directory.iterdir() if path.name not in own and not path.name.startswith(f".{RECORD}."))
     if others:
         raise RunError(f"{directory} holds files that do not belong to a run ({', '.join(others[:3])}). Choose an empty directory.")
     record = RunRecord(
@@ -310,9 +305,12 @@ def open_run_at(directory: Path, plan: RunPlan) -> Run:
         code=code(),
         versions=versions(),
         started=_now(),
+        keeps_state=plan.keeps_state,
+        dropped={} if earlier is None else earlier.dropped,
+        notes={} if earlier is None else earlier.notes,
     )
     record.write(directory)
-    return Run(directory, record, is_resumed=False)
+    return Run(directory, record, is_resumed=earlier is not None)
 
 
 def _now() -> str:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from palate.config.artifacts import file_at, model_at
-from palate.config.types import Amount, Count, Input, ModelInput
+from palate.config.types import Amount, Count, Input, ModelInput, name_of_kind
 from palate.core import ConfigError, DataError, TrainingError, derive_seed
 from palate.core.process import before_sharing_out
 from palate.data.formats import MEAN, ColumnTypes, Recognised, read_preferences
@@ -131,7 +131,7 @@ class Direct:
             raise ConfigError(
                 f"reference_update mixes the policy's weights into a second model in float32, which excludes {what}. Leave one out"
             )
-        kind = self.objective.kind
+        kind = name_of_kind(self.objective)
         named = [name for name, value in (("reference", self.reference), ("reference_update", self.reference_update)) if value is not None]
         if not self.objective.needs_reference and (named or self.reference_kind == "uniform"):
             raise ConfigError(f"{kind} does not use a reference, so {(named or ['reference_kind'])[0]} would have no effect. Leave it out")

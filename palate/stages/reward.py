@@ -10,7 +10,7 @@ from typing import Any, Literal
 from torch import nn
 
 from palate.config.artifacts import file_at, model_at
-from palate.config.types import Amount, Count, Input, ModelInput
+from palate.config.types import Amount, Count, Input, ModelInput, name_of_kind
 from palate.core import ConfigError, DataError, Preference, derive_seed
 from palate.core.process import before_sharing_out
 from palate.data.formats import MEAN, ColumnTypes, Recognised, read_preferences
@@ -243,7 +243,9 @@ class Reward:
         # Prompts that choose the weights come after those that train them, so the numbers of the latter count from 0.
         count = sum(prompt.preferences[0].prompt.conversation not in choosing_conversations for prompt in data.judged)
         if not count:
-            raise DataError(f"{self.preferences}: {self.objective.kind} can use none of the preferences; {sorted(set(data.unused))}")
+            raise DataError(
+                f"{self.preferences}: {name_of_kind(self.objective)} can use none of the preferences; {sorted(set(data.unused))}"
+            )
         return RewardTask(dimensions, dimensions, data, count, train_prompts, test_prompts)
 
     def _untrained(self, run: Run, dimensions: tuple[str, ...], heads_of: Run) -> ScalarModel:

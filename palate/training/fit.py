@@ -139,4 +139,6 @@ def fit(
             run.log(step, {**{f"{prefix}/{name}": value for name, value in metrics.items()}, **measured})
             advance(1, f"loss {metrics['loss/mean']:.4f}")
             checkpoints.after_step()
+    if run.keeps_state:
+        save()
     return {**metrics, **search.finish()}

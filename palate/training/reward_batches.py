@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from palate.config.settings import nearest
+from palate.config.types import name_of_kind
 from palate.core import ConfigError, DataError
 from palate.distributed.sharing import microbatches
 from palate.models.scalar import ScalarModel
@@ -83,7 +84,8 @@ class RewardBatches:
                     raise ConfigError(f"rater_weights: nobody called {name!r} judged anything. {nearest(name, known)}")
             if objective.learns_from == "judgments" and objective.learns_per_rater and "" in counts:
                 raise DataError(
-                    f"{objective.kind} needs to know who judged, and {counts['']} of {sum(counts.values())} judgments name no rater. Give "
+                    f"{name_of_kind(objective)} needs to know who judged, and {counts['']} of {sum(counts.values())} judgments "
+                    "name no rater. Give "
                     "each row its `votes` and `raters` (lists of one length), or its `rater`"
                 )
             judged = single_judgments(judged, rater_weights)

@@ -8,6 +8,7 @@ from functools import cache
 from typing import Any, Literal, cast
 
 from palate.data.cells import Columns, InvalidRow, quoted
+from palate.data.formats.columns_by_function import ColumnsByFunction
 from palate.data.formats.standard_rows import (
     SYSTEM_COLUMNS,
     TURN_COLUMNS,
@@ -207,7 +208,7 @@ class QuestionAnswer:
         return StandardRow(made, {self.question, self.answer, self.chosen, self.rejected, self.system}, {*hidden, *TURN_COLUMNS})
 
 
-ColumnTypes = Recognised | Alpaca | ShareGPT | LLaMAFactoryPreference | QuestionAnswer
+ColumnTypes = Recognised | Alpaca | ShareGPT | LLaMAFactoryPreference | QuestionAnswer | ColumnsByFunction
 """What the setting `columns` may be."""
 
 RECOGNISED = Recognised()
@@ -232,6 +233,8 @@ def names_of(columns: ColumnTypes) -> Mapping[str, str]:
 
 def named_columns(columns: ColumnTypes) -> list[str]:
     """The columns that the settings name in place of a type's own names."""
+    if isinstance(columns, ColumnsByFunction):
+        return []
     own, no_columns = names_of(type(columns)()), ("role", "content", "user", "assistant") if isinstance(columns, ShareGPT) else ()
     return [column for name, column in names_of(columns).items() if column and column != own[name] and name not in no_columns]
 

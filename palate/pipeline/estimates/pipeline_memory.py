@@ -56,7 +56,8 @@ def plan_memory(
         with collected(errors):
             plan, stage = read_stage(pipeline, name, stages)
             origins = models.of(name, stage)
-            own = replace(machine, ranks=machine.ranks if stages[plan.stage].is_shared else 1, shard=plan.shard)
+            entry = stages.get(plan.stage)
+            own = replace(machine, ranks=machine.ranks if entry is not None and entry.is_shared else 1, shard=plan.shard)
             needed = memory_of(stage, origins, own)
             advice = None
             if needed is not None and memory is not None and needed.peak > memory:

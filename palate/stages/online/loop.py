@@ -26,7 +26,7 @@ from palate.stages.online.measurements import held_out_metrics, held_out_scores,
 from palate.stages.online.online_settings import OnlineSettings
 from palate.stages.online.people_checks import PeopleChecks
 from palate.stages.online.pretraining import Texts
-from palate.stages.online.roles import FrozenModels, learning_policy, make_alike, new_value_model
+from palate.stages.online.roles import FrozenModels, learning_policy, make_alike, named_reference, new_value_model
 from palate.stages.online.rollout_sampler import RolloutSampler
 from palate.stages.online.rollouts import Rollouts, Scored, over_trees
 from palate.stages.online.score_metrics import gold_metrics, refusal_share, score_metrics, win_rate_metrics
@@ -45,7 +45,8 @@ class Loop:
         self.config, self.run = config, run
         base, dtype = model_at(config.model), dtype_of(config.dtype)
         self.policy = learning_policy(run, base, config.adapters)
-        self.reference = self.policy.reference()
+        named = config.kl.reference
+        self.reference = self.policy.reference() if named is None else named_reference(self.policy, named)
         self.rewards = Composition.load(
             config.reward_parts(),
             self.policy.tokenizer,
@@ -87,9 +88,7 @@ class Loop:
         self.people = PeopleChecks(config.held_out.people, run, self.learner, StartPairs(*models, config.sampling, run.seed))
         self.gold = None if config.gold is None else load_gold(config.gold)
         self.kl = config.kl.control.start()
-        self.iteration = self.prompts_taken = 0
-        self.measured = 0
-        """The iteration whose first weights sampled last."""
+        self.iteration = self.prompts_taken = self.measured = 0  # `measured` is the iteration whose first weights sampled last
         self.shaping = config.shaping.within(config.sampling.max_tokens)
         say_limit(run, config.shaping.overlong, self.shaping.overlong)
         self.last_metrics: dict[str, float] = {}
@@ -100,10 +99,7 @@ class Loop:
         drawn = scored.rollouts
         if self.config.sampler.resample:
             scored, metrics = self.resample(scored, metrics)
-        kl = self.kl
-        self.kl = self.config.kl.control.after(kl, float(scored.kl.mean()), len(scored.rewards))
-        self.measured = self.iteration - scored.rollouts.age
-        self._keep_weights()
+        kl = self.price(scored)
         judged = {} if self.kl.is_spent else self.people.after_scoring(self.iteration, drawn)
         is_over = self.kl.is_spent or self.people.is_over
         learned = {} if is_over else {**self.learn(self.credit(scored, kl.coef)), **self.search.look(self.iteration + 1)}
@@ -141,9 +137,8 @@ class Loop:
 
     def resample(self, scored: Scored, metrics: Mapping[str, float]) -> tuple[Scored, dict[str, float]]:
         """Replace prompts whose completions all got the same reward by further ones, `resample` times at most (DAPO)."""
-        wanted = self.config.prompts_per_iteration
+        wanted, draws = self.config.prompts_per_iteration, 1
         scored = scored.without_flat()
-        draws = 1
         while len(scored.rollouts.groups) < wanted and draws <= self.config.sampler.resample:
             more, _ = self.score(self.sample(self.prompt(wanted)))
             scored = Scored.joined([scored, more.without_flat()])
@@ -156,14 +151,21 @@ class Loop:
         scored = scored.of(range(min(wanted, len(scored.rollouts.groups))))
         return scored, {**metrics, "resampled/count": float(draws - 1)}
 
+    def price(self, scored: Scored) -> KLState:
+        """Return the price of KL for these completions, and set that of the next ones. Weights within all limits are kept."""
+        kl = self.kl
+        self.kl = self.config.kl.control.after(kl, float(scored.kl.mean()), len(scored.rewards))
+        self.measured = self.iteration - scored.rollouts.age
+        self._keep_weights()
+        return kl
+
     def credit(self, scored: Scored, kl_coef: float) -> TrainingBatch[Any]:
         """Return what the policy learns from: tokens with their advantages, pairs, or the best completions."""
         return self.algorithm.batch(scored, kl_coef)
 
     def learn(self, batch: TrainingBatch[Any]) -> dict[str, float]:
         """Train on the batch; return the last step's metrics, and of the first step those that compare sampler and learner."""
-        first: dict[str, float] = {}
-        metrics: dict[str, float] = {}
+        first, metrics = dict[str, float](), dict[str, float]()
         for epoch in range(self.config.epochs_per_batch):
             order = np.random.default_rng([derive_seed(self.run.seed, "passes", self.iteration), epoch]).permutation(batch.units).tolist()
             for k in range(self.config.minibatches):

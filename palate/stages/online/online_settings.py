@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
-from palate.config.types import OUTSIDE_KEY, Count, FunctionInput, Input, ModelInput
+from palate.config.types import OUTSIDE_KEY, Count, FunctionInput, Input, ModelInput, name_of_kind
 from palate.core import ConfigError, Sampling
 from palate.data.formats import ColumnTypes, Recognised
 from palate.evaluation.tax import TaxProbes
 from palate.models.adapters import LoRA
 from palate.models.precision import DType
-from palate.objectives.kl import BudgetKL, KLPenalty
+from palate.objectives.kl import BudgetKL
 from palate.objectives.shaping import Shaping
 from palate.rewards.composition import RewardPart
 from palate.rewards.model import ModelReward
@@ -23,6 +23,7 @@ from palate.stages.online.policy_gradient import PolicyGradient
 from palate.stages.online.presets import SETTINGS
 from palate.stages.online.pretraining import Pretraining
 from palate.stages.online.raft import RAFT
+from palate.stages.online.reference_penalty import ReferencePenalty
 from palate.stages.online.rollout_settings import LocalRollouts, VLLMRollouts, VLLMServerRollouts
 from palate.training.guards import Guards
 from palate.training.keep import BestReward, Last
@@ -121,7 +122,7 @@ class OnlineSettings:
     minibatches: Count = 4
     sampling: Sampling = field(default_factory=Sampling)
     method: Method = field(default_factory=PolicyGradient)
-    kl: KLPenalty = field(default_factory=KLPenalty)
+    kl: ReferencePenalty = field(default_factory=ReferencePenalty)
     shaping: Shaping = field(default_factory=Shaping)
     pretraining: Pretraining | None = None
     reward_requirements: RewardModelRequirements = field(default_factory=RewardModelRequirements)
@@ -165,14 +166,18 @@ class OnlineSettings:
         self._check_rewards()
         if self.held_out.people is not None:
             self.held_out.people.check(self.keep)
+            if self.kl.reference is not None:
+                raise ConfigError(
+                    "held_out.people compares with the policy as it started, which must be the reference: leave out kl.reference"
+                )
         self.sampler.check(self.adapters)
         self.shaping.within(self.sampling.max_tokens)
         self.method.check(self.samples_per_prompt)
         if isinstance(self.method, PolicyGradient):
             self.method.check_reward(self.kl, self.shaping)
-        if not self.method.pays_kl and self.kl != KLPenalty() and not isinstance(self.kl.control, BudgetKL):
+        if not self.method.pays_kl and replace(self.kl, reference=None) != ReferencePenalty() and not isinstance(self.kl.control, BudgetKL):
             raise ConfigError(
-                f"method {self.method.kind} does not pay for KL: leave kl out, or use kl.control: budget_kl, which stops the run"
+                f"method {name_of_kind(self.method)} does not pay for KL: leave kl out, or use kl.control: budget_kl, which stops the run"
             )
 
     def _check_rewards(self) -> None:

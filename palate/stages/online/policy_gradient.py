@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from palate.config.types import name_of_kind
 from palate.core import ConfigError, TrainingError
 from palate.distributed.ranks import ranks
 from palate.distributed.sharing import microbatches
@@ -71,7 +72,7 @@ class PolicyGradient:
         """Raise ConfigError when the advantage compares completions of a prompt and there is only one."""
         if self.advantage.needs_siblings and samples_per_prompt < 2:
             raise ConfigError(
-                f"the advantage {self.advantage.kind} compares completions of one prompt: set samples_per_prompt to 2 or more, or "
+                f"the advantage {name_of_kind(self.advantage)} compares completions of one prompt: set samples_per_prompt to 2 or more, or "
                 "method.advantage to gae"
             )
 

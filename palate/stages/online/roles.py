@@ -15,7 +15,7 @@ from palate.core.process import WHOLE, before_sharing_out, computing_on, shard_n
 from palate.distributed.windows import windows
 from palate.models.adapters import LoRA, base_of, four_bit_of
 from palate.models.causal import CausalPolicy
-from palate.models.load import load_policy
+from palate.models.load import load_policy, load_reference
 from palate.models.offload import Offload, shares_weights
 from palate.models.precision import cast_parameters
 from palate.models.scalar import ScalarModel, load_scalar, scalar_from
@@ -33,6 +33,18 @@ def learning_policy(run: Run, base: str, adapters: LoRA | None) -> CausalPolicy:
     with before_sharing_out(learns=adapters is None):
         policy = load_policy(base, four_bit=four_bit_of(adapters))
     return trainable(run, policy, base, adapters)
+
+
+def named_reference(policy: CausalPolicy, path: str) -> CausalPolicy:
+    """Return the model at `path`, for KL to be measured to.
+
+    Raises:
+        ModelError: its ids mean other tokens than the policy's, or it takes fewer tokens.
+    """
+    with before_sharing_out(learns=False):
+        reference = load_reference(model_at(path), policy, policy.max_tokens or 0)
+    reference.module.requires_grad_(requires_grad=False)
+    return reference
 
 
 def new_value_model(run: Run, policy: CausalPolicy, base: str, rewards: Mapping[str, LearnedReward], adapters: LoRA | None) -> ScalarModel:

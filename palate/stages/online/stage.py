@@ -68,6 +68,8 @@ class Online(OnlineSettings):
                     loop.accept()
                 advance(1, f"{words}score {metrics.get('online/score/mean', math.nan):+.2f}  kl {metrics['online/kl/mean']:.1f}")
                 checkpoints.after_step()
+            if run.keeps_state:
+                loop.save()
             examples.write(loop.iteration)
 
     def _stopped(self, run: Run, loop: Loop, stop: GuardStopError) -> str:

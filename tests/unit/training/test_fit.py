@@ -59,6 +59,8 @@ class Notes:
         self.rows: dict[int, Mapping[str, float]] = {}
         self.logged: list[int] = []
 
+    keeps_state = False
+
     @property
     def stop_requested(self) -> bool:
         return self.stop_after is not None and len(self.rows) >= self.stop_after
