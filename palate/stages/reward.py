@@ -117,9 +117,7 @@ class Reward:
             raise ConfigError(f"held_out_share must lie between 0 and 1, got {self.held_out_share}: a reward model needs a test")
         for name, weight in self.rater_weights.items():
             if weight < 0:
-                raise ConfigError(
-                    f"rater_weights: {name} must be 0 or more, got {weight}. Use objective: crowd_bt for raters who err on purpose"
-                )
+                raise ConfigError(f"rater_weights: {name} must be 0 or more, got {weight}. objective: crowd_bt finds who errs on purpose")
         if self.length_head is not None and self.adapters is not None:
             raise ConfigError("length_head is dropped from a model that learns whole, and adapters keep their heads. Leave one of them out")
         starts = [] if self.members is None else list(self.members.starts(self.model).values())
@@ -243,9 +241,8 @@ class Reward:
         # Prompts that choose the weights come after those that train them, so the numbers of the latter count from 0.
         count = sum(prompt.preferences[0].prompt.conversation not in choosing_conversations for prompt in data.judged)
         if not count:
-            raise DataError(
-                f"{self.preferences}: {name_of_kind(self.objective)} can use none of the preferences; {sorted(set(data.unused))}"
-            )
+            unused = sorted(set(data.unused))
+            raise DataError(f"{self.preferences}: {name_of_kind(self.objective)} can use none of the preferences; {unused}")
         return RewardTask(dimensions, dimensions, data, count, train_prompts, test_prompts)
 
     def _untrained(self, run: Run, dimensions: tuple[str, ...], heads_of: Run) -> ScalarModel:

@@ -45,8 +45,7 @@ class Loop:
         self.config, self.run = config, run
         base, dtype = model_at(config.model), dtype_of(config.dtype)
         self.policy = learning_policy(run, base, config.adapters)
-        named = config.kl.reference
-        self.reference = self.policy.reference() if named is None else named_reference(self.policy, named)
+        self.reference = self.policy.reference() if (named := config.kl.reference) is None else named_reference(self.policy, named)
         self.rewards = Composition.load(
             config.reward_parts(),
             self.policy.tokenizer,

@@ -34,7 +34,7 @@ def test_options_are_offered_one_level_at_a_time() -> None:
     assert {"--model", "--method", "--method.", "--kl.", "--seed", "--dry-run", "--help"} <= set(top)
     assert "--kl" not in top
     assert not any("." in word[:-1] for word in top)
-    assert offered("online", "--kl.") == ["--kl.estimator", "--kl.place", "--kl.control", "--kl.control."]
+    assert offered("online", "--kl.") == ["--kl.estimator", "--kl.place", "--kl.control", "--kl.control.", "--kl.reference"]
     assert offered("online", "--kl.e") == ["--kl.estimator"]
     assert offered("online", "--guards.entropy_") == ["--guards.entropy_rise", "--guards.entropy_rise."]
 

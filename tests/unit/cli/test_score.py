@@ -232,7 +232,7 @@ def test_members_of_other_tokenizers_and_contexts_are_refused_in_one_message(mod
     told = fails(capsys, models / "one", "rows.jsonl", "--also", models / "words")
     assert "words has another tokenizer or chat template; " in told
     assert f"words takes 24 tokens and {models / 'one'} " in told
-    assert "Train the members from one model, or give each model a part in `rewards`" in told
+    assert "Train the members from models with one tokenizer and one context, or give each model a part in `rewards`" in told
 
 
 def test_an_ensemble_says_how_far_its_members_differ(models: Path, capsys: pytest.CaptureFixture[str]) -> None:
