@@ -288,9 +288,9 @@ def _oldest_first(ancestors: Ancestors) -> list[tuple[Path, RunRecord]]:
 
 
 def _warnings(ancestors: Ancestors) -> tuple[RunWarning, ...]:
-    """Return what the guards of every run behind the report said, each guard of a run once."""
+    """Return what the guards of every run behind the report said, each guard of a run once, by the names of the runs."""
     warnings: dict[tuple[str, str], RunWarning] = {}
-    for directory, record in _oldest_first(ancestors):
+    for directory, record in sorted(ancestors.values(), key=lambda one: one[1].name):
         path = directory / WARNINGS
         for _, row in read_rows(path) if path.is_file() else ():
             name = (record.name, str(row["guard"]))

@@ -317,7 +317,7 @@ def test_mistakes_in_a_pipeline_are_told_with_line_and_nearest_name(old: str, ne
     [
         ("evaluate --model policy --completions world --prompts world", "evaluate needs either a model or completions"),
         ("evaluate --prompts world", "evaluate needs either a model or completions"),
-        ("evaluate --completions world --prompts world --evals world", "evals and reference need a model"),
+        ("evaluate --completions world --prompts world --evals world", "evals, lm_eval and reference need a model"),
         (
             "online --model policy --reward reward --prompts world --sampling.top_k 5",
             "sampling.top_k, sampling.top_p and sampling.min_p cut",

@@ -68,10 +68,10 @@ def test_one_that_was_cut_off_while_it_began_begins_again(tmp_path: Path) -> Non
 def test_members_go_on_from_the_same_members(tmp_path: Path) -> None:
     first = open_run(tmp_path, FIRST)
     with first.active():
-        for number, member in enumerate(member_runs(first, 2), start=1):
+        for number, (member, _) in enumerate(member_runs(first, 2, {"model": "base"}), start=1):
             worked(member, number)
     run = open_run(tmp_path, later(tmp_path))
-    assert [(member.state / "step").read_text() for member in member_runs(run, 2)] == ["1", "2"]
+    assert [(member.state / "step").read_text() for member, _ in member_runs(run, 2, {"model": "base"})] == ["1", "2"]
 
 
 def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
