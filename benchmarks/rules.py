@@ -81,7 +81,10 @@ def on_policy_table(runs: Sequence[SeedRun]) -> str:
 
 
 def on_policy_areas(run: SeedRun, rules: Sequence[WrittenRule]) -> dict[tuple[str, str, str], Estimate]:
-    """Return the areas by rule, classifier and policy; NaN where no reply breaks the rule. One reply per prompt."""
+    """Return the areas by rule, classifier and policy; NaN where no reply breaks the rule.
+
+    There is one reply per prompt. Replies that a classifier cannot read are left out.
+    """
     areas: dict[tuple[str, str, str], Estimate] = {}
     for classifier, stage in CLASSIFIERS.items():
         path = str(run.stages[stage])
@@ -93,8 +96,9 @@ def on_policy_areas(run: SeedRun, rules: Sequence[WrittenRule]) -> dict[tuple[st
             items = [(Prompt(row["id"], (Message("user", row["prompt"]),)), Completion(row["text"])) for row in rows]
             logits = reader.logits(items, [[rule.question for rule in rules]] * len(items))
             for k, rule in enumerate(rules):
-                is_broken = [row["rules"][rule.id] > 0.5 for row in rows]
-                areas[rule.id, classifier, policy] = auc([own[k] for own in logits], is_broken, range(len(rows)))
+                read = [(own[k], row["rules"][rule.id] > 0.5) for row, own in zip(rows, logits, strict=True) if not isinstance(own[k], str)]
+                scores, is_broken = ([pair[part] for pair in read] for part in (0, 1))
+                areas[rule.id, classifier, policy] = auc(scores, is_broken, range(len(read)))
     return areas
 
 
