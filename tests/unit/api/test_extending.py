@@ -55,7 +55,9 @@ def test_what_cannot_be_extended_is_refused(base: CausalPolicy, runs: Path) -> N
 
 def test_online_training_goes_on(base: CausalPolicy, runs: Path) -> None:
     short = palate.online(**settings(base, runs, iterations=2, keep_state=True))
+    assert short.path("kept_state/learner").is_dir()
     longer = palate.online(**settings(base, runs, extend=short, iterations=3))
+    assert longer.how == "resumed"
     assert same(longer, palate.online(**settings(base, runs)))
 
 
