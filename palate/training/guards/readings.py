@@ -44,10 +44,8 @@ class AgainstStart:
 
     def __call__(self, history: History) -> float | None:
         """Return the reading, or None in the first iterations, where the metric is missing, and where it began at 0."""
-        values = [row[self.metric] for row in history if self.metric in row]
-        if self.metric not in history[-1] or len(values) <= self.iterations:
-            return None
-        start = fmean(values[: self.iterations])
+        values = _since_start(self.metric, self.iterations, history)
+        start = fmean(values[: self.iterations]) if values else 0.0
         return values[-1] / start if start > 0 else None
 
 
@@ -65,10 +63,16 @@ class RiseSinceStart:
 
     def __call__(self, history: History) -> float | None:
         """Return the reading, or None in the first iterations and where the metric is missing."""
-        values = [row[self.metric] for row in history if self.metric in row]
-        if self.metric not in history[-1] or len(values) <= self.iterations:
+        values = _since_start(self.metric, self.iterations, history)
+        if not values:
             return None
         return values[-1] - fmean(values[: self.iterations])
+
+
+def _since_start(metric: str, iterations: int, history: History) -> list[float]:
+    """Return the metric of each iteration that has it; empty in the first iterations, and where the last one lacks it."""
+    values = [row[metric] for row in history if metric in row]
+    return values if metric in history[-1] and len(values) > iterations else []
 
 
 TAX_CHANGE = re.compile(r"tax/(?!text_nll_change/)(.+)_change/mean")
