@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+import palate
+from palate.api.api_page import api_text, markdown_of
 from palate.api.signatures import TYPES_FILE, types_text
 from palate.models.causal import CausalPolicy
 from palate.pipeline.plan import plan_pipeline, read_pipeline
@@ -46,6 +48,19 @@ def test_every_block_of_the_page_runs(base: CausalPolicy, tmp_path: Path, monkey
 def test_an_own_rule_and_reward_take_less_than_thirty_lines() -> None:
     (code,) = [block for block in blocks("python") if block.startswith("# my_rules.py")]
     assert len(code.splitlines()) < 30
+
+
+def test_the_page_of_the_api_is_up_to_date_and_has_every_public_name() -> None:
+    text = api_text(STAGES)
+    assert (ROOT / "docs/api.md").read_text() == text, "run `palate reference`"
+    assert [name for name in palate.__all__ if name != "__version__" and f"`palate.{name}`" not in text and f"### palate.{name}\n" not in text] == []
+
+
+def test_a_docstring_becomes_markdown() -> None:
+    doc = "Do it.\n\nMore.\n\nArgs:\n    one: the first,\n        on two lines.\n    two (int): the second.\n\nRaises:\n    ConfigError: it cannot."
+    assert "\n".join(markdown_of(doc)) == (
+        "Do it.\n\nMore.\n\nArgs:\n\n- `one`: the first, on two lines.\n- `two`: the second.\n\nRaises:\n\n- `ConfigError`: it cannot."
+    )
 
 
 def test_the_types_of_the_public_names_are_up_to_date() -> None:
