@@ -149,7 +149,9 @@ def reference_parser() -> Parser:
     """What `palate reference` takes."""
     parser = Parser("reference", COMMANDS["reference"])
     default = Path("docs/reference.md")
-    parser.add_argument("--out", type=Path, default=default, metavar="FILE", help=f"where to write; api.md is written beside it (default: {default})")
+    parser.add_argument(
+        "--out", type=Path, default=default, metavar="FILE", help=f"where to write, with api.md beside it (default: {default})"
+    )
     return parser
 
 

@@ -98,9 +98,7 @@ def block_faults(block: Block) -> list[str]:
     if entries:
         return [fault for entry in entries for fault in stage_faults(entry)]
     fragments = [read, *read.values()] if isinstance(read, dict) else []
-    tried = [
-        stage_faults({**fragment, "stage": name}) for name in STAGES for fragment in fragments if isinstance(fragment, dict)
-    ]
+    tried = [stage_faults({**fragment, "stage": name}) for name in STAGES for fragment in fragments if isinstance(fragment, dict)]
     return min(tried, key=len, default=["no stage has these settings"])
 
 

@@ -5,6 +5,7 @@ Blocks of `sh` show what a reader types and a test cannot: what asks a network, 
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import sys
@@ -34,7 +35,7 @@ def run_page(name: str) -> None:
         if block.title:
             Path(block.title).write_text(block.text, encoding="utf-8")
         elif block.language == "python":
-            exec(compile(block.text, f"{name}.md, line {block.line}", "exec"), names)
+            exec(compile(block.text, f"{name}.md, line {block.line}", "exec", dont_inherit=True), names)
         elif block.language == "bash":
             run_commands(name, block)
 
@@ -85,7 +86,7 @@ def settings_named(page: str) -> Iterator[str]:
 def known(word: str, options: list[Option]) -> bool:
     """Whether a stage has a setting of that name, and the kind or word that stands behind it."""
     name, _, value = word.partition(": ")
-    same = [option for option in options if option.name == name or option.name.startswith(f"{name}.") and name.endswith(".NAME")]
+    same = [option for option in options if option.name == name or (name.endswith(".NAME") and option.name.startswith(f"{name}."))]
     return bool(same) and (not value or any(value in (*option.choices, *(kind for kind, _ in option.kinds)) for option in same))
 
 
@@ -100,3 +101,17 @@ def test_the_tables_name_settings_that_there_are(page: str) -> None:
     assert [word for word in found if not known(word, options)] == []
     assert not known("kl.coef", options)
     assert not known("objective: dppo", options)
+
+
+def test_the_notebook_runs_from_top_to_bottom(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its own reward and rule take less than 30 lines, and its loop by hand has the numbers of the stage: a cell of it says so."""
+    monkeypatch.chdir(tmp_path)
+    notebook = json.loads((ROOT / "docs/notebook.ipynb").read_text(encoding="utf-8"))
+    cells = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    assert [cell["outputs"] for cell in cells] == [[]] * len(cells)  # nobody has to keep numbers up to date
+    codes = ["".join(cell["source"]) for cell in cells]
+    assert [len(code.splitlines()) < 30 for code in codes if "class " in code] == [True]
+    assert any(code.endswith("assert loop.run.logged() == trained.metrics") for code in codes)
+    names: dict[str, object] = {"__name__": "__main__"}
+    for number, code in enumerate(codes):
+        exec(compile(code, f"notebook.ipynb, cell {number}", "exec", dont_inherit=True), names)

@@ -10,7 +10,9 @@ from pathlib import Path
 
 from tests.support.repository import ROOT
 
-FENCE = re.compile(r"^(?P<indent> *)```(?P<language>[\w-]*)(?P<rest>[^\n`]*)\n(?P<text>.*?)^(?P=indent)```[ \t]*$", flags=re.MULTILINE | re.DOTALL)
+FENCE = re.compile(
+    r"^(?P<indent> *)```(?P<language>\w*)(?P<rest>[^\n`]*)\n(?P<text>.*?)^(?P=indent)```[ \t]*$", flags=re.MULTILINE | re.DOTALL
+)
 INDENTED = re.compile(r"(?:^|(?<=\n))\n?((?: {4}[^\n]*(?:\n|$))+)")
 PROGRAM = re.compile(r"^(?:\$ )?(?:\.venv/bin/)?palate (?P<words>[a-z].*)$")
 
