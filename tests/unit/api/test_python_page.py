@@ -15,12 +15,13 @@ from palate.api.signatures import TYPES_FILE, types_text
 from palate.models.causal import CausalPolicy
 from palate.pipeline.plan import plan_pipeline, read_pipeline
 from palate.pipeline.table import STAGES
+from tests.support.pages import blocks_of
 from tests.support.repository import ROOT
 
 
 def blocks(language: str) -> list[str]:
     """The blocks of code in a language."""
-    return re.findall(rf"^```{language}\n(.*?)^```", (ROOT / "docs/python.md").read_text(), flags=re.MULTILINE | re.DOTALL)
+    return [block.text for block in blocks_of((ROOT / "docs/python.md").read_text(encoding="utf-8")) if block.language == language]
 
 
 def test_every_block_of_the_page_runs(base: CausalPolicy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
