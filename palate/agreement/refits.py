@@ -92,7 +92,8 @@ class _Samples:
         """(rows,) weighted log-likelihoods in nats, with the pull."""
         d, s = self._logits(theta), theta[:, : self._matches.players]
         logps = self._won[rows] * d - np.logaddexp(0, d)
-        return (self._weight[rows] * logps).sum(1) - self._matches.pull * (np.logaddexp(0, s) + np.logaddexp(0, -s)).sum(1)
+        pulled = self._matches.pull * (np.logaddexp(0, s) + np.logaddexp(0, -s)).sum(1)
+        return np.asarray((self._weight[rows] * logps).sum(1) - pulled)
 
     def _step(self, theta: Floats, rows: Ints) -> tuple[Floats, Floats]:
         """Return (rows, players + k) Newton's steps, and (rows,) how much the objective rises along each."""
@@ -126,4 +127,4 @@ class _Samples:
     def _summed(self, numbers: Ints, rows: Floats, size: int) -> Floats:
         """(r, size) sums of each row (r, n) by number (n,)."""
         places = np.arange(len(rows))[:, None] * size + numbers
-        return np.bincount(places.ravel(), rows.ravel(), len(rows) * size).reshape(len(rows), size)
+        return np.asarray(np.bincount(places.ravel(), rows.ravel(), len(rows) * size).reshape(len(rows), size), dtype=np.float64)
