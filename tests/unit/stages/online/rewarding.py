@@ -1,4 +1,4 @@
-"""Reward functions that the tests of online training name by import path. Each run starts a process that loads them: they stay light."""
+"""Reward functions of the tests of online training. Some name them by import path, and a process loads them: they stay light."""
 
 import math
 import re
