@@ -10,6 +10,11 @@ def letters(prompt: str, completion: str, **_: object) -> float:
     return sum(map(str.isalpha, re.sub(r"<\w+>", "", completion))) / 10
 
 
+def long(prompt: str, completion: str, **_: object) -> float:
+    """A tenth of a point per character, up to 40."""
+    return min(len(completion), 40) / 10
+
+
 def nothing(prompt: str, completion: str, **_: object) -> float:
     """The same for everything."""
     return 1.0
