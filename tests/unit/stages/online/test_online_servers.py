@@ -11,6 +11,7 @@ import pytest
 
 from palate.config.types import fields_outside_key
 from palate.core import RunError
+from palate.models.causal import CausalPolicy
 from palate.models.load import load_policy, new_policy
 from palate.testing import word_tokenizer
 from palate.training import checkpoints
@@ -22,13 +23,18 @@ from tests.unit.stages.online.toy import SLOW, configured, gain, trained, weight
 Rows = list[dict[str, float]]
 
 
+@pytest.fixture(scope="module")
+def base(data: Path) -> CausalPolicy:
+    return load_policy(data / "base")
+
+
 @pytest.fixture
-def start(data: Path) -> Iterator[Callable[[], ServedVLLM]]:
+def start(base: CausalPolicy) -> Iterator[Callable[[], ServedVLLM]]:
     """Starts a server with the base model."""
     running: list[ServedVLLM] = []
 
     def started() -> ServedVLLM:
-        running.append(ServedVLLM(load_policy(data / "base")))
+        running.append(ServedVLLM(base))
         return running[-1]
 
     yield started
@@ -113,7 +119,7 @@ def test_a_run_without_servers_stops_with_one_message_and_goes_on_with_others(
 def test_the_adapter_alone_may_go_to_the_servers(data: Path, tmp_path: Path, start: Callable[[], ServedVLLM]) -> None:
     one = start()
     held = {"held_out": {"prompts": str(data / "prompts.jsonl"), "limit": 6}, "keep": {"kind": "best_reward", "kl_budget": 8.0}}
-    stage = asked(data, one, sampler={"update": "adapter"}, adapters={"rank": 4}, iterations=3, **held)
+    stage = asked(data, one, sampler={"update": "adapter"}, adapters={"rank": 4}, iterations=2, **held)
     _, rows = trained(stage, tmp_path)
     assert all(row["engine_gap/max"] < 1e-4 for row in rows)
     assert all("held_out_reward/mean" in row for row in rows)
