@@ -255,7 +255,7 @@ def test_a_killed_run_asks_only_what_is_missing_and_ends_with_the_same_bytes(
     asked: list[str] = []
     monkeypatch.setattr("tests.unit.stages.test_compare.heard", asked)
     judge = JudgeRater(model=FunctionJudge(function="tests.unit.stages.test_compare:listening", name="listening"))
-    stage = Compare(three, judge=judge)
+    stage = Compare(three, judge=judge, pairs_per_prompt=1)
     whole = ran(stage, tmp_path / "whole", "compare")
     total, before = len(asked), []
     asked.clear()
