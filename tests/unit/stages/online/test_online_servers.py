@@ -95,13 +95,13 @@ def test_a_run_without_servers_stops_with_one_message_and_goes_on_with_others(
     asynchronous: int, data: Path, tmp_path: Path, start: Callable[[], ServedVLLM], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(checkpoints, "CHECKPOINT_SECONDS", 0)
-    settings: dict[str, Any] = {"iterations": 4, "sampler": {"asynchronous": asynchronous}}
+    settings: dict[str, Any] = {"iterations": 3, "sampler": {"asynchronous": asynchronous}}
     one = start()
     whole, expected = trained(asked(data, one, **settings), tmp_path / "whole")
     last = start()
 
     def gone(body: Mapping[str, Any]) -> Any:
-        if last.told.count("reload_weights") < 3:
+        if last.told.count("reload_weights") < 2:
             return last.complete(body)
         threading.Thread(target=last.close).start()
         return 200, b"{", {"Content-Length": "1000"}
