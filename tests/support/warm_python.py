@@ -30,9 +30,10 @@ from functools import cache
 from pathlib import Path
 
 MODULES = (
-    "palate.cli", "palate.distributed.group", "palate.evaluation.report", "palate.pipeline.execute", "palate.stages.direct",
-    "palate.stages.evaluate", "palate.stages.online", "palate.stages.pair", "palate.stages.pretrain", "palate.stages.refresh",
-    "palate.stages.sft", "palate.testing.models", "palate.web.app",
+    "palate.api", "palate.cli", "palate.distributed.group", "palate.evaluation.report", "palate.pipeline.describe",
+    "palate.pipeline.estimates.memory_check", "palate.pipeline.execute", "palate.stages.direct", "palate.stages.evaluate",
+    "palate.stages.online", "palate.stages.pair", "palate.stages.pretrain", "palate.stages.refresh", "palate.stages.sft",
+    "palate.testing.models", "palate.web.app",
     "crowdkit.aggregation", "datasets", "evalica", "peft", "playwright.sync_api", "scipy.stats", "statsmodels.api",
 )  # fmt: skip
 """What is loaded before the first child."""
@@ -182,9 +183,27 @@ def run(words: list[str]) -> None:
         runpy.run_path(words[0], run_name="__main__")
 
 
+def write_models() -> None:
+    """Write a small model of each of the two usual families: for its first one transformers loads and compiles much, once per process.
+
+    Nothing is computed with them, and random numbers go on as if there were none.
+    """
+    from transformers import AutoModelForCausalLM
+
+    from palate.models.load import built
+    from palate.models.transformers_io import save_pair
+    from palate.testing import tiny_config, word_tokenizer
+
+    tokenizer = word_tokenizer()
+    for family in ("llama", "qwen3"):
+        with tempfile.TemporaryDirectory() as folder:
+            save_pair(built(AutoModelForCausalLM.from_config, tiny_config(family, tokenizer), 0), tokenizer, folder)
+
+
 if __name__ == "__main__":
     for name in MODULES:
         importlib.import_module(name)
+    write_models()
     gc.collect()
     gc.freeze()
     server = Server(sys.argv[1])
