@@ -12,6 +12,7 @@ from palate.runs.record import read_record
 from palate.stages.online import stage as online
 from palate.training import checkpoints
 from palate.training.guards import Guards, Limit
+from palate.training.measured_weights import MeasuredWeights
 from tests.unit.stages.online.toy import SLOW, alike, configured, stored, summary, trained, weights
 
 FREE: dict[str, Any] = {"optimizer": SLOW, "method": {"advantage": "leave_one_out"}}
@@ -20,9 +21,21 @@ UNPRICED: dict[str, Any] = {"control": {"coef": 0.0}}
 
 
 @pytest.mark.parametrize("asynchronous", [0, 1])
-def test_the_weights_that_are_kept_were_measured_within_the_budget(asynchronous: int, data: Path, tmp_path: Path) -> None:
+def test_the_weights_that_are_kept_were_measured_within_the_budget(
+    asynchronous: int, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    accepted: list[int] = []
+    accept = MeasuredWeights.accept
+
+    def listed(self: MeasuredWeights, iteration: int) -> None:
+        accepted.append(iteration)
+        accept(self, iteration)
+
+    monkeypatch.setattr(MeasuredWeights, "accept", listed)
     settings = {**FREE, "sampler": {"asynchronous": asynchronous}}
     run, rows = trained(configured(data, **settings, kl=BUDGET, iterations=20), tmp_path / "budget")
+    # With asynchronous sampling the second iteration learns from completions of the weights that the first one also sampled with.
+    assert accepted[:3] == [0, 1 - asynchronous, 2 - asynchronous]
     assert rows[-1]["kl/mean"] > 1.0
     assert summary(run)["is_spent"]
     kept = summary(run)["budget_step"]
