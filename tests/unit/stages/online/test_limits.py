@@ -35,7 +35,7 @@ def test_the_weights_that_are_kept_were_measured_within_the_budget(
     settings = {**FREE, "sampler": {"asynchronous": asynchronous}}
     run, rows = trained(configured(data, **settings, kl=BUDGET, iterations=20), tmp_path / "budget")
     # With asynchronous sampling the second iteration learns from completions of the weights that the first one also sampled with.
-    assert accepted[:3] == [0, 1 - asynchronous, 2 - asynchronous]
+    assert accepted[:2] == [0, 1 - asynchronous]
     assert rows[-1]["kl/mean"] > 1.0
     assert summary(run)["is_spent"]
     kept = summary(run)["budget_step"]
