@@ -81,7 +81,7 @@ def world(
 
 def pretrain(
     *,
-    data: Data | Model,
+    data: Data | Model | DataSource | Sequence[Data | Model | DataSource],
     tokenizer: Data | Model,
     columns: Choice = ...,
     architecture: Choice = ...,
@@ -107,7 +107,7 @@ def pretrain(
 def sft(
     *,
     model: Model,
-    data: Data | Model,
+    data: Data | Model | DataSource | Sequence[Data | Model | DataSource],
     columns: Choice = ...,
     limit: int | None = ...,
     epochs: float = ...,
@@ -137,7 +137,7 @@ def sft(
 def sample(
     *,
     model: Model,
-    prompts: Data | Model,
+    prompts: Data | Model | DataSource | Sequence[Data | Model | DataSource],
     columns: Choice = ...,
     limit: int | None = ...,
     samples_per_prompt: int = ...,
@@ -213,7 +213,7 @@ def collect(
 def reward(
     *,
     model: Model,
-    preferences: Data | Model,
+    preferences: Data | Model | DataSource | Sequence[Data | Model | DataSource],
     columns: Choice = ...,
     dimension: str = ...,
     held_out: Data | Model | None = ...,
@@ -336,7 +336,7 @@ def refresh(
 def direct(
     *,
     model: Model,
-    preferences: Data | Model,
+    preferences: Data | Model | DataSource | Sequence[Data | Model | DataSource],
     columns: Choice = ...,
     dimension: str = ...,
     reference: Model | None = ...,
@@ -372,7 +372,7 @@ def direct(
 def online(
     *,
     model: Model,
-    prompts: Data | Model,
+    prompts: Data | Model | DataSource | Sequence[Data | Model | DataSource],
     reward: Data | Model | None = ...,
     rewards: Mapping[str, Choice] = ...,
     columns: Choice = ...,
@@ -613,7 +613,7 @@ def report(
 def online_loop(
     *,
     model: Model,
-    prompts: Data | Model,
+    prompts: Data | Model | DataSource | Sequence[Data | Model | DataSource],
     reward: Data | Model | None = ...,
     rewards: Mapping[str, Choice] = ...,
     columns: Choice = ...,
