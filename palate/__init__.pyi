@@ -24,6 +24,19 @@ class _Settings(Protocol):
 
     __dataclass_fields__: Any
 
+class DataSource:
+    """One of several sources of rows. See docs/data.md."""
+
+    def __init__(
+        self,
+        path: Data | Model,
+        name: str | None = None,
+        weight: float | None = None,
+        limit: int | None = None,
+        type: str | None = None,
+        columns: Choice | None = None,
+    ) -> None: ...
+
 _Path = str | PathLike[str]
 CausalPolicy: TypeAlias = Any
 Composition: TypeAlias = Any
@@ -119,7 +132,7 @@ def sft(
     adapters: Choice | None = ...,
     dtype: Literal['auto', 'float32', 'bfloat16', 'float16'] = ...,
     checkpoint_activations: bool = ...,
-    held_out: Data | Model | None = ...,
+    held_out: Data | Model | DataSource | Sequence[Data | Model | DataSource] | None = ...,
     keep: Choice = ...,
     name: str = ...,
     runs: _Path = ...,
@@ -216,7 +229,7 @@ def reward(
     preferences: Data | Model | DataSource | Sequence[Data | Model | DataSource],
     columns: Choice = ...,
     dimension: str = ...,
-    held_out: Data | Model | None = ...,
+    held_out: Data | Model | DataSource | Sequence[Data | Model | DataSource] | None = ...,
     reference_samples: Data | Model | None = ...,
     held_out_share: float = ...,
     limit: int | None = ...,
@@ -306,7 +319,7 @@ def rules(
 def refresh(
     *,
     reward: Data | Model,
-    preferences: Data | Model,
+    preferences: Data | Model | DataSource | Sequence[Data | Model | DataSource],
     samples: Data | Model,
     columns: Choice = ...,
     replay: Data | Model | Sequence[Data | Model] = ...,
@@ -353,7 +366,7 @@ def direct(
     adapters: Choice | None = ...,
     dtype: Literal['auto', 'float32', 'bfloat16', 'float16'] = ...,
     checkpoint_activations: bool = ...,
-    held_out: Data | Model | None = ...,
+    held_out: Data | Model | DataSource | Sequence[Data | Model | DataSource] | None = ...,
     keep: Choice = ...,
     tax: Choice | None = ...,
     name: str = ...,
@@ -458,7 +471,7 @@ def average(
 def rerank(
     *,
     model: Model | None = ...,
-    prompts: Data | Model | None = ...,
+    prompts: Data | Model | DataSource | Sequence[Data | Model | DataSource] | None = ...,
     reward: Data | Model | None = ...,
     rewards: Mapping[str, Choice] = ...,
     samples: Data | Model | None = ...,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -41,8 +42,8 @@ class DataSource:
 
     def __post_init__(self) -> None:
         """Raise ConfigError when the type is not known, or the columns are given beside it."""
-        if self.name is not None and not self.name.strip():
-            raise ConfigError("the name of a source is empty. Give it a word, or leave it out")
+        if self.name is not None and (not self.name.strip() or "/" in self.name):
+            raise ConfigError(f"the name of a source must be a word without slashes, got {self.name!r}. Change it, or leave it out")
         if self.type is not None:
             type_named(self.type)
             if self.columns is not None:
@@ -51,9 +52,9 @@ class DataSource:
 
     @property
     def called(self) -> str:
-        """Return the name, or the file's name without its endings."""
+        """Return the name, or the file's name without its endings; for a run the name of its stage."""
         path = str(self.path)
-        return self.name or Path(path).name.split(".")[0] or path
+        return self.name or re.sub(r"-[0-9a-f]{12}$", "", Path(path).name.split(".")[0]) or path
 
     def held(self, columns: ColumnTypes) -> ColumnTypes:
         """Return what the columns hold; `columns` where the source does not say it."""

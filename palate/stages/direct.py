@@ -192,9 +192,8 @@ class Direct:
         lost = {} if tax is None else {"tax": tax.finish()}
         keep_model(run, trained(run, policy, self.adapters, learner), self.adapters)
         unit, rows = ("unpaired" if self.objective.is_unpaired else "pairs"), inputs.rows[: len(examples)]
-        run.summary(
-            {"prompts": len(examples), unit: sum(rows), "steps": epochs.steps, "last": last, **sources_summary(sources, mixture), **lost}
-        )
+        figures = {"prompts": len(examples), unit: sum(rows), **sources_summary(sources, mixture)}
+        run.summary({**figures, "steps": epochs.steps, "last": last, **lost})
 
     @property
     def _dtype(self) -> DType:

@@ -31,7 +31,7 @@ def shuffled(seed: int, count: int, start: int, wanted: int) -> list[int]:
 
 
 @dataclass(frozen=True, eq=False)
-class Mixture:
+class SourceMixture:
     """Examples of several sources, of which an epoch has fixed shares.
 
     In an epoch each source has as many places as its weight says, and the source that is largest for its weight has each example once. So
@@ -84,12 +84,12 @@ class Mixture:
         return numbers
 
 
-def mixture_of(sources: Sequence[str], weights: Mapping[str, float]) -> Mixture | None:
+def mixture_of(sources: Sequence[str], weights: Mapping[str, float]) -> SourceMixture | None:
     """Return the mixture of examples whose sources have weights; None without weights: then an epoch has every example once."""
-    return Mixture(sources, weights) if weights else None
+    return SourceMixture(sources, weights) if weights else None
 
 
-def sources_summary(sources: Sequence[str], mixture: Mixture | None) -> dict[str, dict[str, dict[str, float]]]:
+def sources_summary(sources: Sequence[str], mixture: SourceMixture | None) -> dict[str, dict[str, dict[str, float]]]:
     """Return what a summary says of the sources of examples: how many are of each and, with weights, its share of an epoch and passes.
 
     Returns:
@@ -106,7 +106,7 @@ def sources_summary(sources: Sequence[str], mixture: Mixture | None) -> dict[str
 
 
 @lru_cache(maxsize=4)
-def _mixed(mixture: Mixture, seed: int, epoch: int) -> Numbers:
+def _mixed(mixture: SourceMixture, seed: int, epoch: int) -> Numbers:
     """The order of an epoch of a mixture; cached like `epoch_order`."""
     rng = np.random.default_rng([seed, epoch])
     taken, keys = [], []
@@ -118,6 +118,6 @@ def _mixed(mixture: Mixture, seed: int, epoch: int) -> Numbers:
     return np.concatenate(taken)[np.argsort(np.concatenate(keys), kind="stable")]
 
 
-def series(seed: int, examples: int, mixture: Mixture | None, start: int, wanted: int) -> list[int]:
+def series(seed: int, examples: int, mixture: SourceMixture | None, start: int, wanted: int) -> list[int]:
     """Return `wanted` numbers of examples after the first `start` ones of an endless series, mixed where there is a mixture."""
     return shuffled(seed, examples, start, wanted) if mixture is None else mixture.some(seed, start, wanted)

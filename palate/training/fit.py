@@ -14,7 +14,7 @@ from palate.distributed.sharing import shared
 from palate.objectives.reduce import Sums, Totals
 from palate.runs.run import Run
 from palate.training.checkpoints import Checkpoints
-from palate.training.epochs import Mixture, epoch_order
+from palate.training.epochs import SourceMixture, epoch_order
 from palate.training.keep import HeldOut, Search
 from palate.training.learner import Learner, NotFiniteError
 
@@ -42,7 +42,7 @@ class Epochs:
     seed: int
     name: Callable[[int], str] = numbered
     """The name of an example in messages."""
-    mixture: Mixture | None = None
+    mixture: SourceMixture | None = None
 
     def __post_init__(self) -> None:
         if self.examples < 1:
@@ -74,7 +74,7 @@ class Epochs:
 
 
 def epochs_of(
-    run: Run, examples: int, per_step: int, epochs: float, name: Callable[[int], str] = numbered, mixture: Mixture | None = None
+    run: Run, examples: int, per_step: int, epochs: float, name: Callable[[int], str] = numbered, mixture: SourceMixture | None = None
 ) -> Epochs:
     """Return the order of a stage's examples, drawn from the run's seed; `name` gives their names in messages."""
     return Epochs(examples, per_step, epochs, derive_seed(run.seed, run.stage, "order"), name, mixture)

@@ -44,7 +44,7 @@ USUAL_NAMES = {
             "assistant_response model_output summary completions"
         ),
         "context": "input context article passage",
-        "label": "label kto_tag desirable is_good thumbs_up thumb liked",
+        "label": "label kto_tag desirable is_good liked",
         "system": "system system_prompt system_message",
         "text": "text content body document story",
     }.items()

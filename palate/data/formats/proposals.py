@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
 
+from palate.config.settings import parse_word
 from palate.data.cells import Columns, InvalidRow, one_line, sequence, truth
 from palate.data.formats.column_names import METADATA, SAID_BY_USER, USUAL_NAMES
 from palate.data.formats.standard_rows import is_spelled_turns
@@ -87,17 +88,7 @@ def absent_text(source: str, absent: Sequence[str], row: Columns) -> str:
 
 def _plain(column: str) -> str:
     """A column's name as YAML."""
-    is_plain = re.fullmatch(r"[A-Za-z_][\w-]*", column) and column.lower() not in {
-        "null",
-        "true",
-        "false",
-        "yes",
-        "no",
-        "on",
-        "off",
-        "y",
-        "n",
-    }
+    is_plain = re.fullmatch(r"[A-Za-z_][\w-]*", column) and isinstance(parse_word(column), str)  # a word such as null or off is not
     return column if is_plain else json.dumps(column, ensure_ascii=False)
 
 
