@@ -34,7 +34,7 @@ class DataSource:
         weight: float | None = None,
         limit: int | None = None,
         type: str | None = None,
-        columns: Choice | None = None,
+        columns: Choice = ...,
     ) -> None: ...
 
 _Path = str | PathLike[str]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, fields, is_dataclass, replace
 from functools import cache
@@ -140,8 +141,9 @@ class _Reader:
             return None
         is_instance = is_dataclass(raw) and not isinstance(raw, type)
         if shape.mark is not None and shape.container is tuple:
-            listed = raw if isinstance(raw, list | tuple) else (raw,)
-            return tuple(listed) if any(isinstance(item, field_type(shape.item).members) for item in listed) else raw  # else rows
+            members = field_type(shape.item).members
+            is_list = isinstance(raw, list | tuple) and any(isinstance(item, (*members, os.PathLike)) for item in raw)
+            return tuple(raw) if is_list else (raw,) if isinstance(raw, members) else raw  # else one path, or rows
         if shape.container is not None:
             return None
         if shape.mark is not None and not isinstance(raw, shape.members):

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol, TypeVar, cast
 
 from palate.config.artifacts import file_at
 from palate.config.types import Amount, Count, Input
 from palate.core import ConfigError, Demonstration, Preference, Prompt, UnpairedPreference
-from palate.data.formats import ColumnTypes, Dropped, Further, Table, type_named
+from palate.data.formats import RECOGNISED, ColumnTypes, Dropped, Further, Recognised, Table, type_named
 
 T = TypeVar("T")
 
@@ -30,7 +30,7 @@ class DataSource:
             without weights an epoch has every row once.
         limit: the most rows that are read; none takes the stage's limit.
         type: what its columns hold, by a name such as alpaca, sharegpt or chatml.intel.
-        columns: what its columns hold, as in the stage's setting `columns`; none takes that setting.
+        columns: what its columns hold, as in the stage's setting `columns`; `recognised` takes that setting.
     """
 
     path: Input
@@ -38,7 +38,7 @@ class DataSource:
     weight: Amount | None = None
     limit: Count | None = None
     type: str | None = None
-    columns: ColumnTypes | None = None
+    columns: ColumnTypes = field(default_factory=Recognised)
 
     def __post_init__(self) -> None:
         """Raise ConfigError when the type is not known, or the columns are given beside it."""
@@ -46,7 +46,7 @@ class DataSource:
             raise ConfigError(f"the name of a source must be a word without slashes, got {self.name!r}. Change it, or leave it out")
         if self.type is not None:
             type_named(self.type)
-            if self.columns is not None:
+            if self.columns != RECOGNISED:
                 words = f"columns: {{kind: {self.type}, ...}}"
                 raise ConfigError(f"type and columns both say what the columns hold. Leave out type and write it as {words}")
 
@@ -58,7 +58,7 @@ class DataSource:
 
     def held(self, columns: ColumnTypes) -> ColumnTypes:
         """Return what the columns hold; `columns` where the source does not say it."""
-        return type_named(self.type) if self.type is not None else self.columns or columns
+        return type_named(self.type) if self.type is not None else columns if self.columns == RECOGNISED else self.columns
 
 
 DataInput = Input | tuple[Input | DataSource, ...]
@@ -176,13 +176,13 @@ def content_beside_source(prompt: Prompt) -> tuple[object, str]:
 
 def _of_source(row: T, name: str) -> T:
     made: object
-    match row:
-        case Prompt():
-            made = replace(row, id=f"{name}/{row.id}", fields={SOURCE: name, **row.fields}, source_name=name)
-        case Preference():
-            made = replace(row, prompt=_of_source(row.prompt, name))
-        case UnpairedPreference():
-            made = replace(row, prompt=_of_source(row.prompt, name), id=row.id and f"{name}/{row.id}")
+    match cast("object", row):
+        case Prompt() as prompt:
+            made = replace(prompt, id=f"{name}/{prompt.id}", fields={SOURCE: name, **prompt.fields}, source_name=name)
+        case Preference() as pair:
+            made = replace(pair, prompt=_of_source(pair.prompt, name))
+        case UnpairedPreference() as one:
+            made = replace(one, prompt=_of_source(one.prompt, name), id=one.id and f"{name}/{one.id}")
         case (Prompt() as prompt, completions):
             made = (_of_source(prompt, name), completions)
         case _:

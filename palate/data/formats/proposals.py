@@ -52,7 +52,7 @@ def propose(row: Columns) -> Proposal:
     for name, value in row.items():
         if (messages := _messages(value)) is not None:
             return _of_messages(name, messages)
-    found = {role: name for role in USUAL_NAMES if (name := _column(row, role)) is not None}
+    found = {role: column for role in USUAL_NAMES if (column := _column(row, role)) is not None}
     sides = [side for side in ("chosen", "rejected") if side in found]
     if sides:
         return _of_text(row, found, ("prompt", "chosen", "rejected"), "a preference")
@@ -77,13 +77,20 @@ def shape_text(source: str, row: Columns) -> str:
     )
 
 
-def absent_text(source: str, absent: Sequence[str], row: Columns) -> str:
-    """Return the message about columns that the setting names and that are not there: which are, and which of them is nearest."""
+def absent_text(source: str, whose: str, absent: Sequence[str], row: Columns) -> str:
+    """Return the message about columns that the setting names and that are not there: which are, and which of them is nearest.
+
+    Args:
+        source: the file or the row.
+        whose: `no row has` them, or `the first row does not have` them.
+        absent: their names.
+        row: the first row.
+    """
     own = [str(name) for name in row]
     near = {name: close[0] for name in absent if (close := difflib.get_close_matches(name.lower(), own, n=1))}
     offers = f" Did you mean {' and '.join(map(repr, near.values()))}?" if near else " Name one of these."
     named = ", ".join(map(repr, sorted(absent)))
-    return f"{source}: no row has the column {named} that `columns` names. The first row has {one_line(', '.join(own) or 'none')}.{offers}"
+    return f"{source}: {whose} the column {named} that `columns` names. The first row has {one_line(', '.join(own) or 'none')}.{offers}"
 
 
 def _plain(column: str) -> str:

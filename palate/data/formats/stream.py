@@ -117,7 +117,7 @@ def stream(
     last = list(at_end())
     yield from last
     if missing and first_row:
-        raise DataError(absent_text(str(path), sorted(missing), first_row))
+        raise DataError(absent_text(str(path), "no row has", sorted(missing), first_row))
     if not count:
         raise DataError(_nothing_left(path, dropped + last, _names(first_row) if first_row else "", needs))
 
@@ -134,7 +134,8 @@ def _recognised(entry: SourceRow, columns: ColumnTypes, shapes: tuple[RowFormat,
         raise InvalidRow(f"null in every column that counts: {_names(entry.row)}")
     if is_first:
         absent = [name for name in named_columns(columns) if name not in entry.row]
-        raise DataError(absent_text(entry.source, absent, entry.row)) if absent else UnknownShapeError(entry.source, entry.row)
+        text = absent_text(entry.source, "the first row does not have", absent, entry.row)
+        raise DataError(text) if absent else UnknownShapeError(entry.source, entry.row)
     raise InvalidRow(f"no known columns: {_names(entry.row)}")
 
 

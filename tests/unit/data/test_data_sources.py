@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from palate.config.read import dump_config, map_inputs, read_config
 from palate.config.settings import Settings
@@ -14,8 +16,10 @@ from palate.core import ConfigError, DataError
 from palate.data.data_sources import DataInput, DataSource, data_name, read_data, sources_of, stream_data, unweighted_sources, weights_of
 from palate.data.formats import (
     RECOGNISED,
+    Alpaca,
     Dropped,
     QuestionAnswer,
+    Recognised,
     read_preferences,
     read_prompts,
     read_samples,
@@ -72,12 +76,23 @@ def test_a_path_and_every_form_of_a_list_are_read_and_each_path_is_an_input(valu
     assert read_config(Reading, Settings(dump_config(config))) == config
 
 
+def test_the_example_of_the_page_is_read_and_columns_need_no_kind() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "data.md").read_text(encoding="utf-8")
+    (text,) = re.findall(r"## Several sources\n.*?```yaml\nsft:\n(.*?)```", page, re.DOTALL)
+    kitchen, alpaca, own = sources_of(read(yaml.safe_load(text)["data"]))
+    assert (kitchen.weight, kitchen.called, kitchen.held(Alpaca())) == (3, "kitchen", Alpaca())
+    assert (alpaca.limit, alpaca.held(RECOGNISED)) == (10000, Alpaca())
+    assert (own.path, own.called, own.held(Alpaca())) == ("$answers", "own", Recognised(prompt="task", completion="reply"))
+
+
 def test_in_python_a_list_of_sources_is_told_from_rows() -> None:
     rows = [{"prompt": "soup?"}]
     assert read(rows, takes_objects=True) is rows
     assert read(["soup?", "cake?"], takes_objects=True) == ["soup?", "cake?"]
     assert read(DataSource("a"), takes_objects=True) == (DataSource("a"),)
     assert read([DataSource("a"), "b"], takes_objects=True) == (DataSource("a"), "b")
+    assert read([Path("a"), Path("b")], takes_objects=True) == (Path("a"), Path("b"))
+    assert read(Path("a"), takes_objects=True) == Path("a")
 
 
 @pytest.mark.parametrize(
