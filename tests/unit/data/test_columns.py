@@ -179,6 +179,9 @@ def test_a_column_of_the_settings_that_no_row_has_is_an_error(file: Path) -> Non
     for typing_error in (Recognised(prompt="promt"), Recognised(prompt="prompt", completion="completions")):
         with pytest.raises(DataError, match=f"{said} Did you mean '(prompt|completion)'"):
             read_demonstrations(file, columns=typing_error)
+    said = "a.jsonl:1: the first row does not have the column 'qestion' that `columns` names.*Did you mean 'question'"
+    with pytest.raises(DataError, match=said):
+        read_demonstrations(write(file, {"question": "soup?", "words": "leeks"}), columns=Recognised(prompt="qestion"))
 
 
 def test_the_words_of_inspect_say_what_the_settings_say() -> None:
