@@ -142,8 +142,9 @@ class _Reader:
         is_instance = is_dataclass(raw) and not isinstance(raw, type)
         if shape.mark is not None and shape.container is tuple:
             members = field_type(shape.item).members
-            is_list = isinstance(raw, list | tuple) and any(isinstance(item, (*members, os.PathLike)) for item in raw)
-            return tuple(raw) if is_list else (raw,) if isinstance(raw, members) else raw  # else one path, or rows
+            if isinstance(raw, list | tuple) and any(isinstance(item, (*members, os.PathLike)) for item in raw):
+                return tuple(raw)
+            return (raw,) if isinstance(raw, members) else raw  # one source; else one path, or rows
         if shape.container is not None:
             return None
         if shape.mark is not None and not isinstance(raw, shape.members):
