@@ -58,8 +58,9 @@ class SourceMixture:
     @cached_property
     def numbers(self) -> dict[str, Numbers]:
         """The numbers of each source's examples."""
-        sources = np.asarray(self.sources)
-        return {name: np.flatnonzero(sources == name) for name in self.weights}
+        number = {name: k for k, name in enumerate(self.weights)}
+        of_each = np.fromiter((number.get(name, -1) for name in self.sources), np.int16, len(self.sources))  # no text per example
+        return {name: np.flatnonzero(of_each == k) for name, k in number.items()}
 
     @cached_property
     def places(self) -> dict[str, int]:
