@@ -11,7 +11,9 @@ from typing import Protocol, TypeVar, cast
 from palate.config.artifacts import file_at
 from palate.config.types import Amount, Count, Input
 from palate.core import ConfigError, Demonstration, Preference, Prompt, UnpairedPreference
+from palate.data.exclusions import excluded_now
 from palate.data.formats import RECOGNISED, ColumnTypes, Dropped, Further, Recognised, Table, type_named
+from palate.data.formats.excluded_rows import EXCLUDED_SOURCE
 
 T = TypeVar("T")
 
@@ -113,8 +115,8 @@ def unweighted_sources(data: DataInput | None) -> tuple[DataSource, ...]:
 
 
 def weights_of(data: DataInput) -> dict[str, float]:
-    """Return the weight of each source by its name; {} where sources have no weights."""
-    return {one.called: one.weight for one in sources_of(data) if one.weight is not None}
+    """Return the weight of each source by its name, without sources that were withdrawn; {} where sources have no weights."""
+    return {one.called: one.weight for one in sources_of(data) if one.weight is not None and not excluded_now().has_source(one.called)}
 
 
 def data_name(data: DataInput) -> str:
@@ -131,7 +133,7 @@ def read_data(data: DataInput, file: str, read: Reader[T], limit: int | None, co
     """Read one path, or all sources one after another.
 
     Rows of several sources have the source's name before their id, and in the column `source` where they have none, so equal ids of two
-    files stay apart.
+    files stay apart. A source that was withdrawn by its name is left out.
 
     Args:
         data: the path or the sources.
@@ -149,7 +151,10 @@ def read_data(data: DataInput, file: str, read: Reader[T], limit: int | None, co
     whole: Table[T] = Table([], [])
     for source in sources_of(data):
         own = read(file_at(source.path, file), limit=source.limit or limit, columns=source.held(columns))
-        whole.rows.extend(_of_source(row, source.called) for row in own.rows)
+        if excluded_now().has_source(source.called):
+            whole.dropped.extend([Dropped(source.path, EXCLUDED_SOURCE)] * len(own.rows))
+        else:
+            whole.rows.extend(_of_source(row, source.called) for row in own.rows)
         whole.dropped.extend(own.dropped)
         whole.further.update(own.further)
     return whole
@@ -163,8 +168,12 @@ def stream_data(
         yield from read(file_at(data, file), limit=limit, columns=columns, further=further)
         return
     for source in sources_of(data):
+        is_excluded = excluded_now().has_source(source.called)
         for row in read(file_at(source.path, file), limit=source.limit or limit, columns=source.held(columns), further=further):
-            yield row if isinstance(row, Dropped) else replace(row, source_name=source.called)
+            if isinstance(row, Dropped):
+                yield row
+            else:
+                yield Dropped(row.source, EXCLUDED_SOURCE) if is_excluded else replace(row, source_name=source.called)
 
 
 def content_beside_source(prompt: Prompt) -> tuple[object, str]:

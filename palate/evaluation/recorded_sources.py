@@ -14,6 +14,9 @@ from palate.data.data_sources import DataSource
 from palate.data.formats import RECOGNISED, ColumnTypes
 from palate.runs.record import RunRecord, parent_path, setting_at
 
+SETTINGS = ("data", "preferences", "prompts", "held_out")
+"""Settings that name one path or several sources."""
+
 
 @dataclass(frozen=True)
 class RecordedSource:
@@ -40,3 +43,16 @@ def recorded_sources(directory: Path, record: RunRecord, setting: str, name: str
         else:
             found.append(RecordedSource(file, limit, columns))
     return found
+
+
+def recorded_names(record: RunRecord) -> set[str]:
+    """Return the names of the sources that a run read, where a setting named several."""
+    names = set()
+    for parent in record.parents:
+        setting, _, number = parent.field.removesuffix(".path").rpartition(".")
+        is_list_of_paths = record.stage == "refresh" and setting == "held_out"
+        if number.isdigit() and setting.split(".")[-1] in SETTINGS and not is_list_of_paths:
+            own = setting_at(record.config, f"{setting}.{number}")
+            source = TypeAdapter(DataSource).validate_python(own) if isinstance(own, Mapping) else DataSource(str(own))
+            names.add(source.called)
+    return names

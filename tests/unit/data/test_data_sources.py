@@ -14,6 +14,7 @@ from palate.config.read import dump_config, map_inputs, read_config
 from palate.config.settings import Settings
 from palate.core import ConfigError, DataError
 from palate.data.data_sources import DataInput, DataSource, data_name, read_data, sources_of, stream_data, unweighted_sources, weights_of
+from palate.data.exclusions import Exclusion, Exclusions, excluding
 from palate.data.formats import (
     RECOGNISED,
     Alpaca,
@@ -156,6 +157,18 @@ def test_every_noun_keeps_its_source(here: Path) -> None:
     rows = list(stream_data(read(["c.jsonl", B]), "", stream_demonstrations, None, RECOGNISED, further))
     assert ["dropped" if isinstance(row, Dropped) else row.source_name for row in rows] == ["c", "b", "b", "b", "dropped"]
     assert further == {"label": None, "source": None} or further == {"source": None}
+
+
+def test_a_source_that_was_withdrawn_by_its_name_is_left_out_and_has_no_share(here: Path) -> None:
+    data = read([{"path": "a.jsonl", "weight": 1}, {**B, "weight": 3}])
+    with excluding(Exclusions((Exclusion("source", "b"),))):
+        table = read_data(data, "", read_preferences, None, RECOGNISED)
+        rows = list(stream_data(data, "", stream_demonstrations, None, RECOGNISED, {}))
+        assert weights_of(data) == {"a": 1}
+    assert {row.prompt.source_name for row in table.rows} == {"a"}
+    assert [row.kind for row in table.dropped] == ["from a source that is excluded"] * 3 + ["empty completion"]
+    assert {"" if isinstance(row, Dropped) else row.source_name for row in rows} == {"a", ""}
+    assert weights_of(data) == {"a": 1, "b": 3}
 
 
 def test_a_run_stands_for_its_file(here: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 from palate.core import Message, Prompt
 from palate.data.jsonl import write_rows
 from palate.data.voted_labels import VotedLabel, read_voted_labels
+from palate.evaluation.forgetting import find_withdrawal
 from palate.evaluation.training_prompts import prompt_digest, prompts_note
 from palate.runs.digests import DigestCache
 from palate.runs.record import Parent, RunPlan, input_key
@@ -59,6 +60,7 @@ def test_each_of_several_sources_is_read_as_the_run_read_it(tmp_path: Path) -> N
     run = open_run(tmp_path, RunPlan("sft", "sft", {"limit": 2, "data": ["one.jsonl", own]}, parents=parents))
     with run.active():
         pass
+    assert [one.name.partition("-")[0] for one in find_withdrawal("two", tmp_path).affected] == ["sft"]
     evaluate = str(made(tmp_path, "evaluate", {}, {"model": run.directory}))
     assert "3 were also prompts of training" in prompts_note([evaluate], digests(["a", "b", "d"]))
     assert "None of the 2 prompts" in prompts_note([evaluate], digests(["c", "e"]))
