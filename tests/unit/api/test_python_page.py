@@ -30,7 +30,7 @@ def test_every_block_of_the_page_runs(base: CausalPolicy, tmp_path: Path, monkey
     base.save(tmp_path / "base")
     names: dict[str, object] = {"__name__": "__main__"}
     found = blocks("python")
-    assert len(found) == 9
+    assert len(found) == 10
     for number, code in enumerate(found):
         module = re.match(r"# (my_\w+\.py)\n", code)
         if module is not None:

@@ -212,9 +212,11 @@ def test_a_card_is_written_that_online_reads(good: Path, checked: Checked, tmp_p
 def test_the_run_of_a_model_says_what_it_knows_and_what_it_was_trained_on(
     home: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    write_rows(tmp_path / "pairs.jsonl", a_world(60, 1))
-    words = ["reward", "--model", str(home / "base"), "--preferences", str(tmp_path / "pairs.jsonl"), "--out", str(tmp_path / "run"),
-             "--runs", str(tmp_path), "--epochs", "0.2"]  # fmt: skip
+    pairs = a_world(60, 1)
+    for name, rows in (("pairs", pairs), ("one", pairs[:40]), ("two", pairs[40:])):
+        write_rows(tmp_path / f"{name}.jsonl", rows)
+    words = ["reward", "--model", str(home / "base"), "--preferences", str(tmp_path / "one.jsonl"), str(tmp_path / "two.jsonl"),
+             "--out", str(tmp_path / "run"), "--runs", str(tmp_path), "--epochs", "0.2"]  # fmt: skip
     if not (home / "base").is_dir():
         train(home, "base-only", a_world(20, 2))
     assert main(words) == 0
