@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 import multiprocessing
+import os
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import spawn
 from pathlib import Path
 
 import pytest
@@ -16,6 +18,7 @@ from palate.testing.pretend_device import NAME
 from tests.device import work
 from tests.support.quantised import needs_bitsandbytes
 from tests.support.run_numbers import numbers
+from tests.support.warm_python import executable
 
 STAGES = tuple(yaml.safe_load(work.PIPELINE.read_text())["stages"])
 NARROW = ("sft-lora", "sft-half")
@@ -24,9 +27,16 @@ NARROW = ("sft-lora", "sft-half")
 
 @pytest.fixture(scope="module")
 def pool() -> Iterator[ProcessPoolExecutor]:
-    """A process that knows the device."""
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), work.prepare) as made:
-        yield made
+    """A process that knows the device, with the libraries loaded."""
+    own = os.fsdecode(spawn.get_executable())
+    spawn.set_executable(executable())
+    try:
+        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), work.prepare) as made:
+            made.submit(os.getpid).result()  # it is started with the first task
+            spawn.set_executable(own)
+            yield made
+    finally:
+        spawn.set_executable(own)
 
 
 def directories(folder: Path) -> dict[str, dict[str, Path]]:
