@@ -68,7 +68,8 @@ def test_texts_that_look_alike_are_shown_as_written(server: RatingServer, sit: S
 
 
 def anew(page: Page, server: RatingServer, project: Project) -> None:
-    """The desk of a project, which remembers nothing."""
+    """The desk of a project, which remembers nothing. It is left first: a desk keeps its draft when it is left."""
+    page.goto(f"{server.url}/static/icon.svg")
     page.evaluate("localStorage.clear()")
     page.goto(f"{server.url}/projects/{project.id}/rate")
     ready(page)
