@@ -16,9 +16,11 @@ from tests.web.test_judging import at_desk, ready, said, settled
 STYLE = "([selector, name]) => getComputedStyle(document.querySelector(selector))[name]"
 
 
-def asks(server: RatingServer, *texts: str, prompt: str = "Which?", task: Task | None = None, times: int = 1) -> Project:
+def asks(
+    server: RatingServer, *texts: str, prompt: str = "Which?", task: Task | None = None, times: int = 1, name: str = "Taste"
+) -> Project:
     """A project about these completions, for `bob`; its items differ in the prompt only."""
-    project = server.project(items=0, task=task or Task(reason="off"))
+    project = server.project(name, items=0, task=task or Task(reason="off"))
     rows = [
         Item((Message("user", f"{prompt} {n}" if times > 1 else prompt),), tuple(Candidate(text) for text in texts)) for n in range(times)
     ]
@@ -89,8 +91,8 @@ MARKS = [
 
 def test_differences_are_marked_by_word(server: RatingServer, sit: Sit) -> None:
     page = None
-    for first, second, marks in MARKS:
-        project = asks(server, first, second)
+    for number, (first, second, marks) in enumerate(MARKS):
+        project = asks(server, first, second, name=f"Taste {number}")
         if page is None:
             page = at_desk(sit, "bob", project)
         else:
