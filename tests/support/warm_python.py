@@ -15,7 +15,7 @@ import contextlib
 import fcntl
 import gc
 import importlib
-import json
+import marshal
 import os
 import runpy
 import selectors
@@ -95,7 +95,7 @@ class Server:
             os.setsid()
             for one in (self._listening, self._watched, connection):
                 one.close()
-            become(files, **json.loads(body))
+            become(files, **marshal.loads(body))
         for file in files:
             os.close(file)
         ended = os.pidfd_open(child)
@@ -123,7 +123,7 @@ class Server:
         self._watched.register(connection, selectors.EVENT_READ, passed)
 
 
-def become(files: list[int], numbers: list[int], words: list[str], folder: str, environment: dict[str, str]) -> None:
+def become(files: list[int], numbers: list[int], words: list[str], folder: str, environment: dict[bytes, bytes]) -> None:
     """Runs in the child: does what a new Python with these words would do, and ends the process."""
     aside = [fcntl.fcntl(file, fcntl.F_DUPFD_CLOEXEC, max(numbers) + 1) for file in files]  # where no number of the program's is
     for file in files:
@@ -133,11 +133,11 @@ def become(files: list[int], numbers: list[int], words: list[str], folder: str, 
         os.close(file)
     os.chdir(folder)
     os.environ.clear()
-    os.environ.update(environment)
-    sys.executable = environment.get(OWN, sys.executable)
+    os.environb.update(environment)
+    sys.executable = os.environ.get(OWN, sys.executable)
     for number in PASSED:
         signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
-    given = environment.get("PYTHONPATH", "").split(os.pathsep)
+    given = os.environ.get("PYTHONPATH", "").split(os.pathsep)
     sys.path[:] = [*filter(None, given), *(place for place in sys.path[1:] if place not in FOLDERS)]
     sys.stdin, sys.stdout, sys.stderr = open(0), open(1, "w", buffering=1), open(2, "w", buffering=1)  # noqa: SIM115
     os._exit(ran(words))
