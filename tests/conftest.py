@@ -75,7 +75,7 @@ def browser() -> Iterator["Browser"]:
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as driver:
-        started = driver.chromium.launch(executable_path=program, args=["--no-sandbox", "--process-per-site"])
+        started = driver.chromium.launch(executable_path=program, args=["--no-sandbox"])
         yield started
         started.close()
 

@@ -15,7 +15,7 @@ from palate.ratings import Candidate, Item, Project, Task
 from palate.web.prose import prose_of
 from tests.support.rating_server import RatingServer
 from tests.support.repository import ROOT
-from tests.web.conftest import Sit, database, idle, server, shared_context, sit, until, visit  # noqa: F401  # fixtures
+from tests.web.conftest import Sit, database, idle, server, sit, until, visit  # noqa: F401  # fixtures
 from tests.web.test_judging import at_desk, ready, said, settled
 
 LABEL = ROOT.parent / "shared" / "cases" / "label"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -87,66 +87,19 @@ def server(tmp_path: Path, database: str) -> Iterator[RatingServer]:
         yield opened
 
 
-def new_context(browser: Browser, **options: Any) -> BrowserContext:
-    """A browser without cookies, whose pages count their requests."""
-    context = browser.new_context(**{"viewport": {"width": 1200, "height": 900}, **options})
-    context.set_default_timeout(LIMIT_MS)
-    context.add_init_script(COUNTED)
-    return context
-
-
-class SharedContext:
-    """The context of all pages that ask for no options; a test leaves nothing in it.
-
-    A page in a context of its own costs a new process that compiles our scripts anew. Here a page that stays keeps the process alive:
-    `tests/conftest.py` has Chromium use one process per site and context, whatever the port.
-    """
-
-    def __init__(self, browser: Browser) -> None:
-        self.context = new_context(browser)
-        self._staying = self.context.new_page()
-        self._staying.route("**", lambda route: route.fulfill(body="", content_type="text/html"))
-        self._staying.goto("http://127.0.0.1/")
-        self._staying.unroute_all()
-        self._storage = self.context.new_cdp_session(self._staying)
-
-    def clear(self, origins: Iterable[str]) -> None:
-        """Closes the pages of a test, and forgets what they kept: a later server may get the same port."""
-        for page in self.context.pages:
-            if page is not self._staying:
-                page.close()
-        self.context.unroute_all(behavior="ignoreErrors")
-        self.context.clear_permissions()
-        self.context.clear_cookies()
-        for origin in origins:
-            self._storage.send("Storage.clearDataForOrigin", {"origin": origin, "storageTypes": "all"})
-
-
-@pytest.fixture(scope="session")
-def shared_context(browser: Browser) -> Iterator[SharedContext]:
-    shared = SharedContext(browser)
-    yield shared
-    shared.context.close()
-
-
 @pytest.fixture
-def visit(browser: Browser, shared_context: SharedContext) -> Iterator[Callable[..., Page]]:
-    """`visit(url)` is the page there; scripts that fail, and requests elsewhere, fail the test.
-
-    Each visit has a browser of its own: its second page of a test, and one with options, is in a new context.
-    """
-    contexts, homes, faults = list[BrowserContext](), set[str](), list[str]()
+def visit(browser: Browser) -> Iterator[Callable[..., Page]]:
+    """`visit(url)` is the page there; scripts that fail, and requests elsewhere, fail the test."""
+    contexts, faults = [], list[str]()
 
     def open_page(url: str, cookies: Sequence[Any] = (), **options: Any) -> Page:
-        home = "/".join(url.split("/")[:3])
-        if options or homes:
-            context = new_context(browser, **options)
-            contexts.append(context)
-        else:
-            context = shared_context.context
-            homes.add(home)
+        context = browser.new_context(**{"viewport": {"width": 1200, "height": 900}, **options})
+        contexts.append(context)
+        context.set_default_timeout(LIMIT_MS)
+        context.add_init_script(COUNTED)
         context.add_cookies(list(cookies))
         page = context.new_page()
+        home = "/".join(url.split("/")[:3])
         page.on("pageerror", lambda error: faults.append(str(error)))
         page.on("console", lambda message: faults.append(message.text) if "Content Security Policy" in message.text else None)
         page.on("request", lambda request: faults.append(request.url) if not request.url.startswith((home, "data:", "blob:")) else None)
@@ -156,7 +109,6 @@ def visit(browser: Browser, shared_context: SharedContext) -> Iterator[Callable[
     yield open_page
     for context in contexts:
         context.close()
-    shared_context.clear(homes)
     assert faults == []
 
 
