@@ -61,11 +61,11 @@ def test_somebody_judges_and_the_reward_model_learns(runs: Path) -> None:
 
         def asks() -> re.Match[str] | None:
             assert process.poll() is None, output()
-            link = re.search(r"http://\S+/setup/\S+(?=\s)", output())
+            link = re.search(r"http://\S+/judge/\S+(?=\s)", output())
             return link if database.exists() and any(one.items for one in states(database)) else None
 
         with urlopen(wait_until(asks, output).group(), timeout=LIMIT_SECONDS) as page:
-            assert "The first owner" in page.read().decode()
+            assert "Compare 6 pairs" in page.read().decode()
         judges(database, ["ann"], 100)
         assert ended(process) == 0, output()
     finally:
