@@ -34,7 +34,7 @@ def headline(judged: OwnJudgments) -> str:
 
 def subtitle(judged: OwnJudgments) -> str:
     """Say what was judged, and what is left out."""
-    ties = f" {judged.ties} of them were level, which agrees with nobody and is left out." if judged.ties else ""
+    ties = f" You called {judged.ties} of them level. They are left out here." if judged.ties else ""
     return f"You judged {len(judged.pairs) + judged.ties} pairs on the dimension {judged.dimension}.{ties}"
 
 
@@ -50,8 +50,8 @@ def moved_sentence(judged: OwnJudgments) -> str:
     turned = sum(one.before is not None and one.after is not None and (one.before < 0.5) != (one.after < 0.5) for one in moved)
     return (
         f"The reward model learned from your answers. Its estimate moved by a percentage point or more on {len(moved)} of "
-        f"{len(rescored)} pairs: {closer} times towards your answer, {len(moved) - closer} times away from it. "
-        f"On {turned} pairs it now prefers the other text."
+        f"{len(rescored)} pairs: {closer} towards your answer, {len(moved) - closer} away from it. "
+        f"On {turned} of them it changed sides."
     )
 
 

@@ -70,6 +70,21 @@ def test_names_that_do_not_exist(folder: Path, capsys: pytest.CaptureFixture[str
     assert not list(folder.iterdir())
 
 
+def test_a_folder_that_cannot_be_written_is_one_message_before_any_work(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("palate.pipeline.execute.run_stage", lambda item, track: pytest.fail("a stage was run"))
+    (folder / "file").write_text("")
+    places = [Path("/proc"), folder / "file"]  # nobody can write there, not even root
+    for place in places:
+        assert main(["demo", "small", "--runs", str(place / "runs")]) == 2
+        error = capsys.readouterr().err
+        assert error.count("\n") == 1
+        assert f"because {place} cannot be written" in error
+        assert "--runs DIR" in error
+    assert list(folder.iterdir()) == [folder / "file"]
+
+
 def test_the_wheel_holds_the_pipelines(tmp_path: Path) -> None:
     hatchling = pytest.importorskip("hatchling.builders.wheel", reason="hatchling is not installed: no wheel can be built")
     (path,) = hatchling.WheelBuilder(str(ROOT)).build(directory=str(tmp_path))

@@ -69,9 +69,9 @@ def test_the_last_page_says_what_moved() -> None:
     judged = OwnJudgments("taste", pairs, ties=1)
     assert headline(judged) == "You agree with the truth on 2 of 2 pairs, and with the crowd on 1 of 2 pairs"
     assert headline(OwnJudgments("taste", pairs[3:], ties=1)) == "You judged 2 pairs"
-    assert "on 2 of 3 pairs: 1 times towards your answer, 1 times away from it. On 2 pairs it now prefers" in moved_sentence(judged)
+    assert "on 2 of 3 pairs: 1 towards your answer, 1 away from it. On 2 of them it changed sides" in moved_sentence(judged)
     page = render_judged(judged, [("this page", "here.html")])
     shown = [page.index(text) for text in ("why", "which &lt;b&gt;?", "how", "when")]
     assert shown == sorted(shown)  # what moved most comes first
-    for text in ("25 % before, 50 % now", "+25 points", "\u221250 points", "here.html", "1 of them were level"):
+    for text in ("25 % before, 50 % now", "+25 points", "\u221250 points", "here.html", "You called 1 of them level"):
         assert text in page
