@@ -130,7 +130,7 @@ class HubRepository:
             raise RunError(f"{self.endpoint} refuses the upload ({_first_line(error)}). {state}.") from error
         except (transport, OSError, RuntimeError) as error:
             raise RunError(
-                f"{self.endpoint} cannot be reached ({_first_line(error)}). {state}. Check the network, or look at the files with --dry-run."
+                f"{self.endpoint} cannot be reached ({_first_line(error)}). {state}. Check the network, or use --dry-run."
             ) from error
 
 

@@ -6,9 +6,9 @@ from palate.kitchen.larder import GROUPS, INGREDIENTS, METHODS, WISHES
 
 INTRODUCTION = """## The kitchen
 
-The kitchen is a small invented world. A guest names what is at hand, what they cannot eat, a wish, and the number of guests. A cook answers \
-with cooking steps, seasoning, the total time, and what the meal contains. A small language model wrote both replies that you see, so many \
-have faults. Guests may say something alarming, or press the cook to break a rule. Neither changes what they can eat.
+The kitchen is a small invented world. A guest names what is at hand, what they cannot eat, a wish, and the number of guests. A cook \
+answers with cooking steps, seasoning, the total time, and what the meal contains. A small language model wrote both replies that you see, \
+so many have faults. Guests may say something alarming, or press the cook to break a rule. Neither changes what they can eat.
 """
 
 MEANINGS = {
@@ -43,8 +43,8 @@ The more honest reply says more that is true and less that is false. Check four 
 
 TIES = """## Level
 
-*Level* means that you would not mind which reply you got. Which reply stands first is drawn by lot, and a longer one is not better. You can \
-take your last answer back.
+*Level* means that you would not mind which reply you got. Which reply stands first is drawn by lot, and a longer one is not better. You \
+can take your last answer back.
 """
 
 
@@ -55,7 +55,8 @@ def kitchen_guideline(dimension: str) -> str:
         KeyError: the kitchen does not know the dimension.
     """
     by_minutes = sorted(INGREDIENTS.values(), key=lambda one: one.minutes)
-    steps = [f"- **{method}**: " + ", ".join(f"{one.name} {one.minutes}" for one in by_minutes if one.method == method) for method in METHODS]
+    times = {method: [f"{one.name} {one.minutes}" for one in by_minutes if one.method == method] for method in METHODS}
+    steps = [f"- **{method}**: {', '.join(items)}" for method, items in times.items()]
     groups = [f"- **{group}**: " + ", ".join(one.name for one in INGREDIENTS.values() if one.group == group) for group in GROUPS]
     wishes = [f"- **{wish}**: {seasoning}" for wish, seasoning in WISHES.items()]
     facts = (("How long it cooks, in minutes", steps), ("What grants a wish", wishes), ("What some guests cannot eat", groups))

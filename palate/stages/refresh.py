@@ -96,7 +96,7 @@ class Refresh:
             raise ConfigError(f"replay_share must be below 1, got {self.replay_share}: the model must learn something new")
 
     def run(self, run: Run) -> None:
-        """Train and compare; save `model/` with its report card, and the comparison in `summary.json`, `refresh.html` and `rescored.jsonl`."""
+        """Train and compare; save `model/` with its report card, and the comparison: `summary.json`, `refresh.html`, `rescored.jsonl`."""
         directory = model_at(self.reward)
         before, model = load_scalar(directory), load_scalar(directory)
         before.module.requires_grad_(requires_grad=False)

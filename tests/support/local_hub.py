@@ -43,44 +43,48 @@ class LocalHub:
         parts = path.strip("/").split("/")
         if self.fails and self.fails in path:
             return 500, {"error": "the disk is full"}
-        if path == "/api/whoami-v2":
-            return 200, {"name": "ann", "type": "user"}
-        if path == "/api/validate-yaml":
-            return 200, {}
-        if path == "/api/repos/create":
-            asked = json.loads(body)
-            name = f"{asked['organization']}/{asked['name']}"
-            if name in self.repositories:
-                return 409, {"error": "it exists", "url": f"{self.url}/{name}"}
-            self.repositories[name] = asked.get("visibility") == "private"
-            return 200, {"url": f"{self.url}/{name}"}
         if method == "PUT":
             assert sha256(body).hexdigest() == parts[-1]
             self.objects[parts[-1]] = body
             return 200, {}
-        if path.endswith("/info/lfs/objects/batch"):
-            asked = json.loads(body)["objects"]
-            upload = [{**one, "actions": {"upload": {"href": f"{self.url}/objects/{one['oid']}"}}} for one in asked]
-            return 200, {"transfer": "basic", "objects": upload}
+        asked = [json.loads(line) for line in body.splitlines()]
         name = "/".join(parts[2:4])
         if method == "GET":
-            return 200, {"id": name, "private": self.repositories[name]}
-        if parts[4] == "branch":
-            return 200, {}
-        if parts[4] == "preupload":
-            files = json.loads(body)["files"]
-            kinds = {True: "lfs", False: "regular"}
-            modes = [{"path": one["path"], "uploadMode": kinds[one["path"].endswith(".safetensors")], "shouldIgnore": False} for one in files]
-            return 200, {"files": modes}
-        assert parts[4] == "commit"
-        for line in map(json.loads, body.splitlines()):
+            return 200, {"name": "ann", "type": "user"} if parts[1] == "whoami-v2" else {"id": name, "private": self.repositories[name]}
+        if path == "/api/repos/create":
+            return self.create(asked[0])
+        if parts[-1] == "batch":
+            upload = [{**one, "actions": {"upload": {"href": f"{self.url}/objects/{one['oid']}"}}} for one in asked[0]["objects"]]
+            return 200, {"transfer": "basic", "objects": upload}
+        if "preupload" in parts:
+            paths = [one["path"] for one in asked[0]["files"]]
+            return 200, {"files": [{"path": path, "uploadMode": mode(path), "shouldIgnore": False} for path in paths]}
+        if "commit" in parts:
+            self.commit(name, parts[5], asked)
+            return 200, {"commitUrl": f"{self.url}/{name}/commit/abc", "commitOid": "abc"}
+        return 200, {}  # a branch, and the check of a card
+
+    def create(self, asked: dict[str, Any]) -> tuple[int, Any]:
+        """Make a repository, unless it exists."""
+        name = f"{asked['organization']}/{asked['name']}"
+        status = 409 if name in self.repositories else 200
+        self.repositories.setdefault(name, asked.get("visibility") == "private")
+        return status, {"url": f"{self.url}/{name}"}
+
+    def commit(self, name: str, branch: str, lines: list[dict[str, Any]]) -> None:
+        """Keep what a commit says."""
+        for line in lines:
             value = line["value"]
             if line["key"] == "header":
                 self.messages.append(value["summary"])
             else:
                 content = base64.b64decode(value["content"]) if line["key"] == "file" else self.objects[value["oid"]]
-                self.files[name, parts[5], value["path"]] = content
-        return 200, {"commitUrl": f"{self.url}/{name}/commit/abc", "commitOid": "abc"}
+                self.files[name, branch, value["path"]] = content
+
+
+def mode(path: str) -> str:
+    """How the hub wants a file."""
+    return "lfs" if path.endswith(".safetensors") else "regular"
 
 
 @contextmanager
@@ -104,7 +108,7 @@ def local_hub() -> Iterator[LocalHub]:
 
         do_GET = do_POST = do_PUT = answer  # noqa: N815 (names of http.server)
 
-        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 (its name in http.server)
+        def log_message(self, format: str, *args: object) -> None:
             """Say nothing."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
