@@ -13,7 +13,7 @@ from palate.core import ConfigError
 from palate.pipeline.table import Stages
 
 if TYPE_CHECKING:
-    from palate.clients.hub import HubFile
+    from palate.clients.hub_upload import HubFile
     from palate.evaluation.run_card import RunCard
 
 CARD = "README.md"
@@ -45,7 +45,7 @@ def push_parser() -> Parser:
 def push(words: list[str], stages: Stages) -> int:  # noqa: ARG001 (every command has this signature)
     """`palate push`; returns the exit status."""
     options = push_parser().parse([underscored(word) for word in words])
-    from palate.clients.hub import HubRepository
+    from palate.clients.hub_upload import HubRepository
     from palate.evaluation.run_card import run_card
     from palate.runs.record import read_record
 
@@ -80,7 +80,7 @@ def files_of(card: RunCard, also: Sequence[str]) -> tuple[list[HubFile], list[st
     Raises:
         ConfigError: a named file is not in the run, or takes the name of another.
     """
-    from palate.clients.hub import HubFile
+    from palate.clients.hub_upload import HubFile
 
     found = sorted(path for path in card.model.rglob("*") if path.is_file())
     parts = [path for path in found if any(fnmatch(path.name, pattern) for pattern in MODEL_FILES)]
@@ -101,7 +101,7 @@ def files_of(card: RunCard, also: Sequence[str]) -> tuple[list[HubFile], list[st
 
 
 def _card(card: RunCard) -> str:
-    """Return the card that `palate card` left beside the weights, or a new one. peft leaves a README of its own, which is no card."""
+    """Return the card that `palate card` left beside the weights, or a new one. A README that peft left is not one."""
     import yaml
 
     path = card.model / CARD

@@ -87,7 +87,7 @@ def test_the_image_holds_what_the_package_is_built_from() -> None:
     assert all((ROOT / path).exists() for path in sources)
     wheel = PROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]
     project = PROJECT["project"]
-    needed = {"pyproject.toml", project["readme"], *project["license-files"], *wheel["packages"], *wheel["force-include"]}
+    needed = {"pyproject.toml", "hatch_build.py", "README.md", *project["license-files"], *wheel["packages"], *wheel["force-include"]}
     assert needed <= {str(path) for path in sources}
     let_in = {line[1:] for line in (ROOT / "docker" / "Dockerfile.dockerignore").read_text().splitlines() if line.startswith("!")}
     assert {str(path) for path in sources} == let_in

@@ -19,6 +19,7 @@ from palate.evaluation.own_agreement import OwnJudgment, OwnJudgments
 from palate.evaluation.report.judged_page import render_judged
 from palate.ratings import Candidate, Item, Project, Ratings, open_ratings
 from palate.web.connections import listen
+from palate.web.credentials import hashed
 from palate.web.judge_demo import PERSON, PROJECT, JudgedPipeline, own_project, serving
 from palate.web.own_machine import OwnJudging, is_own_address, is_own_name
 from tests.support.waiting import LIMIT_SECONDS
@@ -69,6 +70,17 @@ def test_only_the_link_and_only_this_machine_let_somebody_in(judging: OwnServer)
         assert [person.get(path).status_code for path in ("/accounts", "/audit", "/projects/new")] == [403] * 3
         judging.ratings.end_sessions(judging.own.account)
         assert person.get("/judged").status_code == 303
+
+
+def test_the_sign_in_ends_with_the_server(tmp_path: Path) -> None:
+    with closing(open_ratings(str(tmp_path / "ratings.db"), create=True)) as ratings:
+        account, project = own_project(ratings, KITCHEN)
+        own = OwnJudging("a-secret-key", account.id, project.id, tmp_path / "judged.html")
+        with listen("127.0.0.1", 0) as listener, serving(listener, ratings, own) as address:
+            answer = httpx.post(address, timeout=LIMIT_SECONDS)
+            token = next(value for name, value in answer.cookies.items() if not name.endswith("-known"))
+            assert ratings.session(hashed(token, "cookie"), time.time()) is not None
+        assert ratings.session(hashed(token, "cookie"), time.time()) is None
 
 
 def test_names_and_addresses_of_this_machine() -> None:

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import zipfile
 from pathlib import Path
 
 import pytest
 
 from palate.cli import main
 from palate.config import shipped
-from palate.config.shipped import shipped_pipelines
 from palate.web import browser
-from tests.support.repository import ROOT
 
 PIPELINE = """
 name: small
@@ -83,11 +80,3 @@ def test_a_folder_that_cannot_be_written_is_one_message_before_any_work(
         assert f"because {place} cannot be written" in error
         assert "--runs DIR" in error
     assert list(folder.iterdir()) == [folder / "file"]
-
-
-def test_the_wheel_holds_the_pipelines(tmp_path: Path) -> None:
-    hatchling = pytest.importorskip("hatchling.builders.wheel", reason="hatchling is not installed: no wheel can be built")
-    (path,) = hatchling.WheelBuilder(str(ROOT)).build(directory=str(tmp_path))
-    names = set(zipfile.ZipFile(path).namelist())
-    assert {f"palate/configs/{name}.yaml" for name in shipped_pipelines()} <= names
-    assert len(shipped_pipelines()) > 10
