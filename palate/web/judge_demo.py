@@ -115,9 +115,10 @@ def judge_and_learn(runs: Path, pipeline: JudgedPipeline, pairs: int, judging: J
     people = {"from": "people", "from.database": runs / DATABASE, "from.project": PROJECT, "from.poll_seconds": 1}
     learning = {"reward": pipeline.reward, "preferences": mine, "replay": pipeline.judged, "held_out": pipeline.judged, "epochs": 3}
     # What collect prints is for people who have yet to start a server.
-    status = waited(start(["collect", *options({**sampling, **people, "out": mine})], say, shows=False), judging, say)
+    collect = start(["collect", *options({**sampling, **people, "out": mine})], say, shows=False)
+    status = status_of(collect, Invitation(judging, say))
     if status == 0:
-        status = start(["refresh", *options({**learning, "samples": pipeline.samples, "out": refreshed})], say).wait()
+        status = status_of(start(["refresh", *options({**learning, "samples": pipeline.samples, "out": refreshed})], say))
     if status:
         return status
     files = JudgedFiles(
@@ -140,18 +141,36 @@ def judge_and_learn(runs: Path, pipeline: JudgedPipeline, pairs: int, judging: J
     return 0
 
 
-def waited(process: subprocess.Popen[bytes], judging: Judging, say: Callable[[str], None]) -> int:
-    """Print the link once there is something to judge, wait until `collect` has all answers, and return its exit status."""
-    own, is_shown = judging.own, False
-    while (status := process.poll()) is None:
-        progress = judging.ratings.progress(own.project, time.time())
-        if not is_shown and progress.complete < progress.items:
-            is_shown = True
-            left = progress.items - progress.complete
-            say(f"{left} pairs wait for you. Ctrl-C stops and loses nothing; the same command goes on.\n\n    {judging.address}\n")
-            open_page(judging.address)
-        time.sleep(POLL_SECONDS)
-    return status
+class Invitation:
+    """Prints the link once there is something to judge."""
+
+    def __init__(self, judging: Judging, say: Callable[[str], None]) -> None:
+        self._judging, self._say = judging, say
+        self._is_shown = False
+
+    def __call__(self) -> None:
+        """Look whether there are pairs without an answer, until the link is printed."""
+        if self._is_shown:
+            return
+        progress = self._judging.ratings.progress(self._judging.own.project, time.time())
+        left = progress.items - progress.complete
+        if left:
+            self._is_shown, address = True, self._judging.address
+            self._say(f"{left} pairs wait for you. Ctrl-C stops and loses nothing; the same command goes on.\n\n    {address}\n")
+            open_page(address)
+
+
+def status_of(process: subprocess.Popen[bytes], meanwhile: Callable[[], None] = lambda: None) -> int:
+    """Wait for a command and return its exit status. If this process is stopped, the command is stopped too and saves what it has."""
+    try:
+        while (status := process.poll()) is None:
+            meanwhile()
+            time.sleep(POLL_SECONDS)
+        return status
+    finally:
+        if process.returncode is None:
+            process.terminate()
+            process.wait()
 
 
 @contextmanager
@@ -160,6 +179,7 @@ def serving(listener: socket.socket, ratings: Ratings, own: OwnJudging) -> Itera
     service = make_service(LabelOptions(), ratings)
     app = create_app(replace(service, settings=replace(service.settings, own=own)))
     server = uvicorn.Server(server_config(app, shutdown_seconds=2))
+    ratings.end_sessions(own.account)  # of a command that was killed
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
     thread.start()
     try:

@@ -10,7 +10,10 @@ from palate.kitchen.larder import GROUPS, INGREDIENTS, METHODS, WISHES
 from palate.kitchen.rater_guideline import kitchen_guideline
 
 REQUEST = "hello , i am zuri from sabara . i have rice , chicken and onion . i can not eat meat . i want something sour . it is for 4 ."
-GOOD = "the onion fries for 5 minutes . the rice boils for 12 minutes . add some lemon . it takes 17 minutes in all . it has no meat . it serves 4 ."
+GOOD = (
+    "the onion fries for 5 minutes . the rice boils for 12 minutes . add some lemon . it takes 17 minutes in all . it has no meat . "
+    "it serves 4 ."
+)
 
 
 @pytest.mark.parametrize("dimension", DIMENSIONS)
