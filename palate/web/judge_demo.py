@@ -116,7 +116,7 @@ def judge_and_learn(runs: Path, pipeline: JudgedPipeline, pairs: int, judging: J
     learning = {"reward": pipeline.reward, "preferences": mine, "replay": pipeline.judged, "held_out": pipeline.judged, "epochs": 3}
     # What collect prints is for people who have yet to start a server.
     collect = start(["collect", *options({**sampling, **people, "out": mine})], say, shows=False)
-    status = status_of(collect, Invitation(judging, say))
+    status = status_of(collect, LinkNotice(judging, say))
     if status == 0:
         status = status_of(start(["refresh", *options({**learning, "samples": pipeline.samples, "out": refreshed})], say))
     if status:
@@ -141,7 +141,7 @@ def judge_and_learn(runs: Path, pipeline: JudgedPipeline, pairs: int, judging: J
     return 0
 
 
-class Invitation:
+class LinkNotice:
     """Prints the link once there is something to judge."""
 
     def __init__(self, judging: Judging, say: Callable[[str], None]) -> None:
