@@ -4,7 +4,7 @@ BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: demo test check bench site help
+.PHONY: demo test check bench site dist help
 
 help: ## List these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-6s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,6 +36,9 @@ bench: .venv/installed-dev ## Run the demo for four seeds and print the table of
 site: .venv/installed-dev ## Build the documentation site into site/
 	$(BIN)/zensical build --strict
 	$(BIN)/python docs/markdown_pages.py
+
+dist: .venv/installed-dev ## Build wheel and sdist into dist/, and try them in a new environment, which takes minutes
+	$(BIN)/python -m tests.distribution
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv

@@ -6,7 +6,6 @@ import json
 from pathlib import Path
 
 from palate.cli.parser import COMMANDS, Parser, say
-from palate.core import ConfigError
 from palate.pipeline.table import Stages
 
 
@@ -27,26 +26,19 @@ def card_parser() -> Parser:
 def card(words: list[str], stages: Stages) -> int:  # noqa: ARG001 (every command has this signature)
     """`palate card`; returns the exit status."""
     options = card_parser().parse(words)
-    from palate.config.artifacts import model_at
     from palate.data.files import write_atomic
-    from palate.evaluation.model_card import ModelCard
-    from palate.evaluation.model_trace import trace_model
-    from palate.evaluation.run_metrics import evaluations_of, find_evaluated, measured_keys
+    from palate.evaluation.run_card import run_card
 
-    trace = trace_model(options.run)
-    model = Path(model_at(str(trace.run.directory)))
-    if model == trace.run.directory:
-        raise ConfigError(f"{trace.run.name} holds no model, and a card is about one. Name the run that trained the model.")
-    named = options.evaluations or [place for place, _ in evaluations_of(trace.run.directory)]
-    evaluations = [find_evaluated(place) for place in named]
-    for one in evaluations:
-        if trace.run.name.rpartition("-")[2] not in measured_keys(one.record):
-            raise ConfigError(f"--evaluations: {one.name} measured another model than {trace.run.name}. Name evaluate runs of this one.")
-    baseline = None if options.baseline is None else find_evaluated(options.baseline)
-    page = ModelCard(options.name or trace.run.name, trace, evaluations, baseline, options.license, model.name == "adapter")
-    path: Path = options.out or model / "README.md"
+    card = run_card(
+        options.run,
+        evaluations=options.evaluations or (),
+        baseline=options.baseline,
+        name=options.name,
+        license_id=options.license,
+    )
+    path: Path = options.out or card.model / "README.md"
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomic(path, page.text())
+    write_atomic(path, card.text)
     say(f"wrote {path}")
     return 0
 

@@ -32,6 +32,7 @@ COMMANDS = {
     "peak": "Say at which KL gold and held-out scores stop rising.",
     "gate": "Hold an evaluated model against limits, for continuous checks.",
     "card": "Write the card of a model from its run, for Hugging Face.",
+    "push": "Upload a model with its card to a model hub.",
     "trace": "Show the rewards, judgments and raters that led to a model.",
     "forget": "Withdraw a rater or a source, and retire what was made from it.",
     "coverage": "Say which prompts judgments reach, and what to collect next.",
@@ -50,7 +51,7 @@ GROUPS = {
         "score", "front", "reward-check", "coverage", "evaluate", "compare", "regrade", "peak", "report", "gate", "card", "agreement",
         "judge-fit",
     ),
-    "Use a model": ("serve", "feedback"),
+    "Use a model": ("serve", "feedback", "push"),
     "Look": ("runs", "watch", "trace", "forget", "inspect", "reference", "completion"),
 }  # fmt: skip
 """Headings of `palate --help`, and the commands and stages under each."""

@@ -17,6 +17,8 @@ from palate.agreement import LearningCurve
 from palate.agreement.estimates import known
 from palate.core import Completion, Preference, Prompt
 from palate.data.files import write_atomic
+from palate.data.formats.write import answer, messages
+from palate.data.jsonl import Row
 from palate.evaluation.calibration import calibration_bins, vote_agreement
 from palate.evaluation.intervals import Estimate, paired_difference, proportion
 from palate.evaluation.report.change import ChangedBest, HeldOutChange, RescoredCompletion, RewardChange, lines
@@ -35,6 +37,8 @@ FIGURES = ("accuracy", "se", "n", "log_loss", "calibration_error", "longer_wins"
 PAGE = "refresh.html"
 EXAMPLES = 6
 """Prompts on the page that have another best completion now."""
+MOST_RESCORED = 1000
+"""Judged prompts at most whose pairs `rescored.jsonl` lists."""
 BINS = 5
 """Groups of stated probabilities: a refresh has few judgments."""
 
@@ -77,6 +81,34 @@ class ComparedPredictions:
             **{name: {key: figures[key] for key in FIGURES} for name, figures in overall.items()},
             "change": {"accuracy": change.value, "se": known(change.se)},
         }
+
+
+def rescored_pairs(before: ScalarModel, after: ScalarModel, preferences: Sequence[Preference]) -> list[Row]:
+    """Return a row per preference: prompt, texts, and the probability that the model before, and the one after, gives to `chosen`.
+
+    It takes the preferences of the first `MOST_RESCORED` prompts. Those that do not fit into the model are left out.
+    """
+    prompts = list(dict.fromkeys(preference.prompt.conversation for preference in preferences))[:MOST_RESCORED]
+    taken = set(prompts)
+    judged, _ = judged_prompts([one for one in preferences if one.prompt.conversation in taken], after.tokenizer, token_limit(after))
+    kept = [preference for prompt in judged for preference in prompt.preferences]
+    scored = zip(kept, *(predictions(model, judged, model.heads) for model in (before, after)), strict=True)
+    return [
+        {
+            "prompt": messages(preference.prompt),
+            "dimension": preference.dimension,
+            "chosen": answer(preference.prompt, preference.chosen),
+            "rejected": answer(preference.prompt, preference.rejected),
+            "before": _probability(first),
+            "after": _probability(second),
+        }
+        for preference, first, second in scored
+    ]
+
+
+def _probability(row: Mapping[str, float | str]) -> float:
+    """Return the probability that Bradley-Terry gives to what was chosen."""
+    return float(0.5 + 0.5 * np.tanh((float(row["chosen"]) - float(row["rejected"])) / 2))
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from palate.data.exclusions import excluding
 from palate.data.files import read_json
 from palate.distributed.ranks import ranks
 from palate.pipeline.plan import Planned
-from palate.pipeline.preflight import require_devices, require_memory, require_shards
+from palate.pipeline.preflight import require_devices, require_memory, require_shards, require_writable
 from palate.pipeline.together import opened, sharing
 from palate.runs.lock import locked
 from palate.runs.provenance import source_digest
@@ -164,7 +164,9 @@ def run_pipeline(planned: Sequence[Planned], echo: Echo, only: str | None = None
     todo = list(planned) if only is None else [_only(planned, only)]
     require_devices(todo)
     require_shards(todo)
-    require_memory([item for item in todo if state_of(item) != "done"], echo)
+    undone = [item for item in todo if state_of(item) != "done"]
+    require_writable(undone)
+    require_memory(undone, echo)
     width = max((len(item.plan.name) for item in todo), default=0)
     outcomes = []
     for item in todo:

@@ -1,8 +1,9 @@
-"""What is looked at on this machine before the first stage runs: its devices, and whether models fit their memory."""
+"""What is looked at on this machine before the first stage runs: its folders, its devices, and whether models fit their memory."""
 
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Callable, Sequence
 
 from palate.core import ConfigError
@@ -10,6 +11,25 @@ from palate.core.process import ALL, AUTO, MEMORY_CHECK, WHOLE
 from palate.distributed.ranks import ranks
 from palate.pipeline.model_inputs import has_model
 from palate.pipeline.plan import Planned
+
+
+def require_writable(planned: Sequence[Planned]) -> None:
+    """Refuse a folder in which no run can be made, before anything is computed. It tries in the nearest folder that exists.
+
+    Raises:
+        ConfigError: there is such a folder.
+    """
+    for root in dict.fromkeys(item.directory.parent for item in planned):
+        nearest = next(place for place in (root.absolute(), *root.absolute().parents) if place.exists())
+        try:
+            with tempfile.TemporaryDirectory(prefix=".palate-", dir=nearest):
+                pass
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise ConfigError(
+                f"no run can be made in {root}, because {nearest} cannot be written ({reason}). Work in another folder, or name one with "
+                "--runs DIR."
+            ) from error
 
 
 def require_devices(planned: Sequence[Planned]) -> None:

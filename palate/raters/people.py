@@ -188,7 +188,7 @@ class People:
             f"in another terminal:\n\n    {_command(url)}\n\nCtrl-C ends the waiting and loses no judgment; the same command continues.",
             markup=False,
         )
-        with run.progress(progress.wanted, "judged by people") as advance:
+        with run.progress(progress.wanted, "judged by people", of_people=True) as advance:
             before = 0
             while True:
                 flagged = f", {progress.flagged} flagged (remove them on the page Review, or let others judge)" if progress.flagged else ""

@@ -30,28 +30,30 @@ def progress(
     label: str,
     view: View | None = None,
     *,
+    of_people: bool = False,
     stream: TextIO | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> Iterator[Advance]:
     """A context that gives `advance(n=1, note="")` and shows progress on `stream` (standard error), in a terminal with `view` below.
 
-    Outside a terminal, a loop shorter than ten seconds writes nothing, so logs of small runs stay small.
+    Outside a terminal, a loop shorter than ten seconds writes nothing, so logs of small runs stay small. If people do the units
+    (`of_people`), nobody knows how long they take. Then no time is forecast, and there is a line only where something was done.
     """
     out = sys.stderr if stream is None else stream
     if out.isatty():
-        with _bar(total, label, view, out) as advance:
+        with _bar(total, label, view, out, of_people=of_people) as advance:
             yield advance
     else:
-        yield _Lines(total, label, out, clock)
+        yield _Lines(total, label, out, clock, of_people=of_people)
 
 
 @contextmanager
-def _bar(total: int, label: str, view: View | None, out: TextIO) -> Iterator[Advance]:
+def _bar(total: int, label: str, view: View | None, out: TextIO, *, of_people: bool) -> Iterator[Advance]:
     from rich.console import Console
     from rich.live import Live
 
     console = Console(file=out)
-    bar = _columns(console)
+    bar = _columns(console, of_people=of_people)
     task = bar.add_task(label, total=total, note="")
 
     def advance(n: int = 1, note: str = "") -> None:
@@ -65,14 +67,14 @@ def _bar(total: int, label: str, view: View | None, out: TextIO) -> Iterator[Adv
         yield advance
 
 
-def _columns(console: Console) -> Progress:
+def _columns(console: Console, *, of_people: bool) -> Progress:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     return Progress(
         TextColumn("  {task.description}"),
         BarColumn(bar_width=24),
         MofNCompleteColumn(),
-        TimeRemainingColumn(),
+        *([] if of_people else [TimeRemainingColumn()]),
         TextColumn("{task.fields[note]}"),
         console=console,
     )
@@ -81,21 +83,22 @@ def _columns(console: Console) -> Progress:
 class _Lines:
     """`advance` outside a terminal."""
 
-    def __init__(self, total: int, label: str, out: TextIO, clock: Callable[[], float]) -> None:
-        self._total, self._label, self._out, self._clock = total, label, out, clock
-        self._count, self._note = 0, ""
+    def __init__(self, total: int, label: str, out: TextIO, clock: Callable[[], float], *, of_people: bool) -> None:
+        self._total, self._label, self._out, self._clock, self._of_people = total, label, out, clock, of_people
+        self._count, self._shown, self._note = 0, 0, ""
         self._started = self._last_line = clock()
 
     def __call__(self, n: int = 1, note: str = "") -> None:
         self._count += n
         self._note = note or self._note
         now = self._clock()
-        if now - self._last_line < LINE_SECONDS:
+        if now - self._last_line < LINE_SECONDS or (self._of_people and self._count == self._shown):
             return
-        self._last_line = now
+        self._last_line, self._shown = now, self._count
         left = (now - self._started) * (self._total - self._count) / max(self._count, 1)
+        forecast = "" if self._of_people else f", about {max(left, 0):.0f} s left"
         tail = f"  {self._note}" if self._note else ""
-        self._out.write(f"  {self._label} {self._count}/{self._total}, about {max(left, 0):.0f} s left{tail}\n")
+        self._out.write(f"  {self._label} {self._count}/{self._total}{forecast}{tail}\n")
         self._out.flush()
 
 

@@ -183,7 +183,9 @@ class Run:
         sys.stderr.write(f"  {self.name}: {text}\n")
 
     @contextmanager
-    def progress(self, total: int, label: str, limits: Mapping[str, float] | None = None) -> Iterator[Advance]:
+    def progress(
+        self, total: int, label: str, limits: Mapping[str, float] | None = None, *, of_people: bool = False
+    ) -> Iterator[Advance]:
         """A context that gives `advance(n=1, note="")`: a bar in a terminal, elsewhere a line now and then.
 
         In a terminal, online training has a view of its metrics below the bar. `log` and `warn` update it. The state has the progress too.
@@ -192,13 +194,14 @@ class Run:
             total: number of units.
             label: what the units are; for a loop that trains, the kind of the stage.
             limits: a limit by metric, such as a KL target or budget; it stands beside the metric.
+            of_people: people do the units, so no time is forecast.
         """
         self._view = View(label, limits or {}) if has_view(label, sys.stderr) else None
         if self._view is not None:
             for row in self.logged():
                 self._view.feed(row)
         try:
-            with progress(total, label, self._view) as advance:
+            with progress(total, label, self._view, of_people=of_people) as advance:
                 yield recorded(advance, self.state / PROGRESS, total, label, limits or {})
         finally:
             self._view = None

@@ -33,9 +33,9 @@ from palate.serving.model_follower import ModelFollower
 from palate.serving.serve_app import ApiGate, Serving, create_serve_app
 from palate.serving.serve_options import PATTERNS, ServeOptions
 from palate.web.connections import allow_many_connections, listen, server_config
+from palate.web.own_machine import LOOPBACK
 from palate.web.static_files import PackageFiles
 from palate.web.view import STATIC
-from palate.web.watch_app import LOOPBACK
 
 INPUT_PATTERNS = Path(__file__).with_name("input_patterns.yaml")
 """The input rules that Palate brings."""

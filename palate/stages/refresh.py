@@ -25,6 +25,7 @@ from palate.evaluation.reward_change import (
     ComparedScores,
     RefreshResults,
     raw_scores,
+    rescored_pairs,
     reward_change,
     terminal_lines,
     write_change,
@@ -44,6 +45,9 @@ from palate.training.reward_batches import RewardBatches
 from palate.training.template_remarks import tell_of
 
 Figures = Mapping[str, Any]
+
+RESCORED = "rescored.jsonl"
+"""The file of the new judgments' pairs with the probabilities of both models."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +98,7 @@ class Refresh:
             raise ConfigError(f"replay_share must be below 1, got {self.replay_share}: the model must learn something new")
 
     def run(self, run: Run) -> None:
-        """Train and compare; save `model/` with its report card, and the comparison in `summary.json` and `refresh.html`."""
+        """Train and compare; save `model/` with its report card, and the comparison: `summary.json`, `refresh.html`, `rescored.jsonl`."""
         directory = model_at(self.reward)
         before, model = load_scalar(directory), load_scalar(directory)
         before.module.requires_grad_(requires_grad=False)
@@ -115,6 +119,7 @@ class Refresh:
         compared = {name: ComparedPredictions.of(before, model, rows) for name, rows in tests.items()}
         ranked = ComparedScores.of(scores_before, scores_after, trees)
         write_rows(run.directory / "predictions.jsonl", compared["new"].after)
+        write_rows(run.directory / RESCORED, rescored_pairs(before, model, new))
         keep_model(run, model, None)
         figures = {name: comparison.summary() for name, comparison in compared.items()}
         overall = figures.get("old", figures["new"])["after"]

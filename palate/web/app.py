@@ -20,7 +20,8 @@ from palate.core import PalateError, RunError
 from palate.web import api
 from palate.web.access import SAFE_METHODS, AccessError, RequestContext, cookie_name, service_of
 from palate.web.admission import malformed, rule_of
-from palate.web.pages import account, api_docs, entry, members, project_pages, rate, review
+from palate.web.own_machine import OwnMachineOnly
+from palate.web.pages import account, api_docs, entry, members, own_judging, project_pages, rate, review
 from palate.web.request_limits import RequestLimits
 from palate.web.service import Service
 from palate.web.static_files import PackageFiles
@@ -43,7 +44,8 @@ def create_app(service: Service) -> FastAPI:
         title="Palate", version=__version__, description=DESCRIPTION, docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan,
     )  # fmt: skip
     app.state.service = service
-    for module in (api, *PAGES):
+    is_own = service.settings.own is not None
+    for module in (*([own_judging] if is_own else []), api, *PAGES):  # the first route of an address answers
         app.router.routes.extend(module.router.routes)  # not mounted, so that a test can walk the routes and see each rule
     app.mount("/static", PackageFiles(directory=STATIC), name="static")
     app.add_exception_handler(AccessError, _on_refusal)
@@ -51,6 +53,8 @@ def create_app(service: Service) -> FastAPI:
     app.add_exception_handler(HTTPException, _on_http_error)
     app.add_exception_handler(RequestValidationError, _on_malformed_request)
     app.add_exception_handler(Exception, _on_unexpected_error)
+    if is_own:
+        app.add_middleware(OwnMachineOnly, command="palate judge")
     app.add_middleware(RequestLimits, limits=service.settings.limits, secure=service.settings.secure)
     describe = app.openapi
 

@@ -6,6 +6,7 @@ import os
 import secrets
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from random import SystemRandom
 
@@ -46,25 +47,22 @@ def serve(options: LabelOptions, say: Callable[[str], None]) -> None:
         raise ConfigError(f"--media {options.media} is not a folder.")
     if options.rules is not None and options.items is None:
         raise ConfigError("--rules is about the items of --items. Name a file with them too.")
-    ratings = open_ratings(options.ratings, create=True)
-    try:
+    # The port comes first: where another program has it, no database is made and no item is added.
+    with listen(options.host, options.port) as listener, closing(open_ratings(options.ratings, create=True)) as ratings:
         service = make_service(options, ratings)
         if options.items is not None:
             say(import_items(service, options.items, options.project, options.rules))
         allow_many_connections()
-        with listen(options.host, options.port) as listener:
-            address = f"http://{options.host}:{listener.getsockname()[1]}"
-            say(f"Palate listens at {address}")
-            token = owner_link(service)
-            if token:
-                say(f"There is no owner yet. This link makes the first one. It works once, for a day:\n\n    {address}/setup/{token}\n")
-            say("Ctrl-C stops it.")
-            if options.open:
-                open_page(f"{address}/setup/{token}" if token else address)
-            config = server_config(create_app(service), behind_proxy=options.https)
-            uvicorn.Server(config).run(sockets=[listener])
-    finally:
-        ratings.close()
+        address = f"http://{options.host}:{listener.getsockname()[1]}"
+        say(f"Palate listens at {address}")
+        token = owner_link(service)
+        if token:
+            say(f"There is no owner yet. This link makes the first one. It works once, for a day:\n\n    {address}/setup/{token}\n")
+        say("Ctrl-C stops it.")
+        if options.open:
+            open_page(f"{address}/setup/{token}" if token else address)
+        config = server_config(create_app(service), behind_proxy=options.https)
+        uvicorn.Server(config).run(sockets=[listener])
 
 
 def make_service(options: LabelOptions, ratings: Ratings) -> Service:

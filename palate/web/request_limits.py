@@ -48,7 +48,7 @@ class Limits:
     upload: int = 64 * 1024 * 1024
     public: int = 16 * 1024
     uploads: str = r"/(api/)?projects/[^/]+/(items|scores)"
-    strangers: str = r"/(signin|(setup|invitations|passwords)/[^/]*)"
+    strangers: str = r"/(signin|(setup|invitations|passwords|judge)/[^/]*)"
     seconds: float = 30.0
     rate: float = 10_000.0
 

@@ -11,6 +11,7 @@ from palate.ratings import Progress, Project, Ratings
 from palate.web.credentials import Passwords, Tokens
 from palate.web.figure_cache import CachedFigure, FigureCache
 from palate.web.figures import ProjectFigures, project_figures
+from palate.web.own_machine import OwnJudging
 from palate.web.probe_model import ProbeModel
 from palate.web.request_limits import Limits
 from palate.web.webhooks import WebhookSender
@@ -37,6 +38,7 @@ class WebSettings:
         pass_mark: share of qualification items that a rater must answer correctly.
         limits: limits on the bodies of requests.
         probe: the live model of probe tasks; None if there is none.
+        own: who judges without a password, on this machine alone; None if everybody signs in.
     """
 
     media: Path | None = None
@@ -50,6 +52,7 @@ class WebSettings:
     pass_mark: float = 0.8
     limits: Limits = Limits()
     probe: ProbeModel | None = None
+    own: OwnJudging | None = None
 
 
 @dataclass(frozen=True)

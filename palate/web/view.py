@@ -95,7 +95,7 @@ def page(context: RequestContext, name: str, values: Mapping[str, object] | None
     csrf = context.session.csrf if context.session else ""
     field = Markup('<input type="hidden" name="csrf" value="{}">').format(csrf)
     account = context.session.account if context.session else None
-    common = {"me": account, "csrf": csrf, "csrf_field": field, "here": "", "error": "", "success": ""}
+    common = {"me": account, "csrf": csrf, "csrf_field": field, "here": "", "error": "", "success": "", "own": context.service.settings.own}
     return HTMLResponse(fragment(name, {**common, **(values or {})}), status)
 
 

@@ -7,21 +7,18 @@ import json
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import uvicorn
 from fastapi import FastAPI, Request
-from starlette.responses import HTMLResponse, PlainTextResponse, Response
+from starlette.responses import HTMLResponse, Response
 
 from palate.web.connections import listen, server_config
 from palate.web.live_curves import PANELS
+from palate.web.own_machine import LOOPBACK, OwnMachineOnly
 from palate.web.request_limits import RequestLimits
 from palate.web.static_files import PackageFiles
 from palate.web.view import STATIC, fragment
 from palate.web.watched_run import WatchedRun
-
-LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
-STRANGER = "This server answers to the name of this machine only. Open the address that `palate watch` printed."
 
 
 class WatchedRuns:
@@ -57,21 +54,14 @@ class WatchedRuns:
         return json.dumps(value, ensure_ascii=False, allow_nan=False).encode("utf-8", errors="replace")
 
 
-def watch_app(runs: WatchedRuns, hosts: frozenset[str] | None) -> FastAPI:
+def watch_app(runs: WatchedRuns, *, only_here: bool) -> FastAPI:
     """Return the application.
 
     Args:
         runs: what it shows.
-        hosts: names under which browsers may call it; None allows all. A page elsewhere could otherwise let its own name mean this
-            machine, and read the prompts.
+        only_here: answer only this machine, under its own names.
     """
     app = FastAPI(title="Palate", docs_url=None, redoc_url=None, openapi_url=None)
-
-    @app.middleware("http")
-    async def refuse_strangers(request: Request, answer: Callable) -> Response:  # type: ignore[type-arg]
-        name = urlsplit(f"//{request.headers.get('host', '')}").hostname
-        response: Response = PlainTextResponse(STRANGER, 403) if hosts is not None and name not in hosts else await answer(request)
-        return response
 
     @app.get("/")
     def page() -> HTMLResponse:
@@ -86,6 +76,8 @@ def watch_app(runs: WatchedRuns, hosts: frozenset[str] | None) -> FastAPI:
         return Response(content, media_type="application/json", headers={"ETag": tag})
 
     app.mount("/static", PackageFiles(directory=STATIC), name="static")
+    if only_here:
+        app.add_middleware(OwnMachineOnly, command="palate watch")
     app.add_middleware(RequestLimits)
     return app
 
@@ -105,5 +97,5 @@ def watch(directories: Sequence[Path], host: str, port: int, say: Callable[[str]
         if not is_here:
             say("Everybody who reaches this address can read the prompts and the completions.")
         say("Ctrl-C stops the page. It does not stop the runs.")
-        config = server_config(watch_app(runs, LOOPBACK if is_here else None), shutdown_seconds=1)
+        config = server_config(watch_app(runs, only_here=is_here), shutdown_seconds=1)
         uvicorn.Server(config).run(sockets=[listener])

@@ -5,6 +5,7 @@ import re
 import subprocess
 from pathlib import Path
 
+from palate import __version__
 from palate.cli import COMMANDS
 from palate.config.former_names import FORMER_NAMES
 from palate.pipeline.table import STAGES
@@ -40,12 +41,18 @@ def test_commands_named_in_the_documents_exist() -> None:
 
 def test_make_without_a_target_lists_the_targets() -> None:
     done = subprocess.run(["make", "--no-print-directory"], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert {line.split()[1] for line in done.stdout.splitlines()} == TARGETS == {"demo", "test", "check", "bench", "site", "help"}
+    assert {line.split()[1] for line in done.stdout.splitlines()} == TARGETS == {"demo", "test", "check", "bench", "site", "dist", "help"}
 
 
 def test_continuous_integration_is_a_program() -> None:
     assert os.access(ROOT / ".ci" / "run", os.X_OK)
     assert subprocess.run(["bash", "-n", ".ci/run"], cwd=ROOT, check=False).returncode == 0
+
+
+def test_the_changelog_begins_with_this_version() -> None:
+    heading = re.search(r"^## (.*)$", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), flags=re.MULTILINE)
+    assert heading is not None
+    assert re.fullmatch(rf"{re.escape(__version__)} - (unreleased|\d{{4}}-\d\d-\d\d)", heading[1])
 
 
 def test_the_changelog_lists_every_former_name_with_its_new_one() -> None:

@@ -11,7 +11,7 @@ from urllib.request import urlopen
 import pytest
 
 from palate.cli import main
-from palate.data.jsonl import write_rows
+from palate.data.jsonl import read_rows, write_rows
 from palate.models.scalar import load_scalar, scalar_from
 from palate.runs.record import RunPlan, read_record
 from palate.runs.run import Run, open_run
@@ -62,11 +62,13 @@ def test_somebody_judges_and_the_reward_model_learns(runs: Path) -> None:
 
         def asks() -> re.Match[str] | None:
             assert process.poll() is None, output()
-            link = re.search(r"http://\S+/setup/\S+(?=\s)", output())
+            link = re.search(r"http://\S+/judge/\S+(?=\s)", output())
             return link if database.exists() and any(one.items for one in states(database)) else None
 
         with urlopen(wait_until(asks, output).group(), timeout=LIMIT_SECONDS) as page:
-            assert "The first owner" in page.read().decode()
+            text = page.read().decode()
+            assert "Compare 6 pairs" in text
+            assert "What you compare" in text  # the guidelines of any pipeline: this one is not the kitchen
         judges(database, ["ann"], 100)
         assert ended(process) == 0, output()
     finally:
@@ -77,6 +79,14 @@ def test_somebody_judges_and_the_reward_model_learns(runs: Path) -> None:
     assert "The reward model before and after" in shown
     assert "palate swap" in shown
     assert re.search(r"^You agree with the truth on \d of 6 pairs \(95 %: ", shown, flags=re.MULTILINE)
+    assert re.search(r"^The reward model moved towards your answer on \d of 6 pairs", shown, flags=re.MULTILINE)
+    assert "questions wait for people" not in shown  # the page is open already
+    page_text = (runs / "judged-by-you.html").read_text()
+    assert page_text.count("Estimate that your answer is the better one: ") == 6
+    assert "You agree with the truth on " in page_text
+    rows = [row for _, row in read_rows(runs / "reward-refreshed" / "rescored.jsonl")]
+    assert len(rows) == 6
+    assert all(0 < row["before"] < 1 and 0 < row["after"] < 1 and row["before"] != row["after"] for row in rows)
     record = read_record(runs / "judged-by-you")
     assert record is not None
     assert record.status == "done"

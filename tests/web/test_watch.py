@@ -23,7 +23,7 @@ from palate.runs.lock import LOCK
 from palate.runs.record import RunPlan
 from palate.runs.run import Run, open_run
 from palate.web.live_curves import MOST_POINTS, LiveCurve
-from palate.web.watch_app import LOOPBACK, WatchedRuns, watch_app
+from palate.web.watch_app import WatchedRuns, watch_app
 from tests.support.served import served
 from tests.support.waiting import ended
 from tests.web.conftest import LIMIT_MS
@@ -88,7 +88,7 @@ def writer(tmp_path: Path) -> Iterator[Writer]:
 
 @contextmanager
 def watched(*directories: Path) -> Iterator[str]:
-    with served(watch_app(WatchedRuns(directories), LOOPBACK)) as url:
+    with served(watch_app(WatchedRuns(directories), only_here=True)) as url:
         yield url
 
 

@@ -34,6 +34,7 @@ def rate(context: Rater) -> Response:
         "guideline": service.ratings.guideline(project.id),
         "fragment": first_fragment(claim_items(service, project, context.me)),
         "mine": service.ratings.num_answered(project.id, context.me.id),
+        "total": service.progress(project.id).items if service.settings.own else 0,
     }
     return page(context, "rate.html", values)
 

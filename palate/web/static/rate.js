@@ -35,6 +35,7 @@ let undoing = false;
 let fetching = null;
 let isEmpty = false; // the server has nothing left for this rater
 let judged = Number(desk.dataset.judged);
+const total = Number(desk.dataset.total ?? 0); // 0: others judge too, and nobody knows how many items are left for this person
 const openedAt = performance.now();
 let sentHere = 0;
 
@@ -112,7 +113,10 @@ async function next() {
   await more();
   if (current) return;
   if (queue.length) { await next(); return; }
-  if (isEmpty && !outbox.entries.length) sheet.replaceChildren(find("nothing").content.cloneNode(true));
+  if (isEmpty && !outbox.entries.length) {
+    sheet.replaceChildren(find("nothing").content.cloneNode(true));
+    if (desk.dataset.after) location.assign(desk.dataset.after);
+  }
   else setTimeout(() => { if (!current) next(); }, 2000);
 }
 
@@ -220,7 +224,7 @@ function flagShown() {
 }
 
 const flagDialog = find("flagdialog");
-function flag() { if (current) { flagDialog.returnValue = ""; flagDialog.showModal(); } }
+function flag() { if (current && !find("flag").hidden) { flagDialog.returnValue = ""; flagDialog.showModal(); } }
 flagDialog.addEventListener("close", () => {
   if (!["skip", "stay"].includes(flagDialog.returnValue)) return;
   const fields = new FormData(flagDialog.querySelector("form"));
@@ -256,8 +260,8 @@ function breakHint() {
 
 function pace() {
   const minutes = (performance.now() - openedAt) / 60000;
-  find("pace").textContent = `${judged} judged`;
-  find("speed").textContent = sentHere > 2 ? `${(sentHere / minutes).toFixed(1)} per minute` : "";
+  find("pace").textContent = total ? `${Math.min(judged + 1, total)} of ${total}` : `${judged} judged`;
+  find("speed").textContent = sentHere > 2 && !total ? `${(sentHere / minutes).toFixed(1)} per minute` : "";
 }
 
 setInterval(() => {

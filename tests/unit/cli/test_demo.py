@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import zipfile
 from pathlib import Path
 
 import pytest
 
 from palate.cli import main
 from palate.config import shipped
-from palate.config.shipped import shipped_pipelines
 from palate.web import browser
-from tests.support.repository import ROOT
 
 PIPELINE = """
 name: small
@@ -70,9 +67,16 @@ def test_names_that_do_not_exist(folder: Path, capsys: pytest.CaptureFixture[str
     assert not list(folder.iterdir())
 
 
-def test_the_wheel_holds_the_pipelines(tmp_path: Path) -> None:
-    hatchling = pytest.importorskip("hatchling.builders.wheel", reason="hatchling is not installed: no wheel can be built")
-    (path,) = hatchling.WheelBuilder(str(ROOT)).build(directory=str(tmp_path))
-    names = set(zipfile.ZipFile(path).namelist())
-    assert {f"palate/configs/{name}.yaml" for name in shipped_pipelines()} <= names
-    assert len(shipped_pipelines()) > 10
+def test_a_folder_that_cannot_be_written_is_one_message_before_any_work(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("palate.pipeline.execute.run_stage", lambda item, track: pytest.fail("a stage was run"))
+    (folder / "file").write_text("")
+    places = [Path("/proc"), folder / "file"]  # nobody can write there, not even root
+    for place in places:
+        assert main(["demo", "small", "--runs", str(place / "runs")]) == 2
+        error = capsys.readouterr().err
+        assert error.count("\n") == 1
+        assert f"because {place} cannot be written" in error
+        assert "--runs DIR" in error
+    assert list(folder.iterdir()) == [folder / "file"]

@@ -110,3 +110,19 @@ def test_only_stages_with_a_view_in_a_terminal_have_one() -> None:
     assert not has_view("online", io.StringIO())
     assert not has_view("sft", Terminal())
     assert {line.metric.split("/")[0] for lines in LINES.values() for line in lines} == set(LINES)
+
+
+def test_no_time_is_forecast_where_people_do_the_work() -> None:
+    now = [0.0]
+    forecast = ["  judged 2/4, about 20 s left  ann", "  judged 2/4, about 40 s left  ann"]
+    for of_people, lines in ((True, ["  judged 2/4  ann"]), (False, forecast)):
+        now[0], out = 0.0, io.StringIO()
+        with progress(4, "judged", of_people=of_people, stream=out, clock=lambda: now[0]) as advance:
+            for seconds, count in ((20.0, 2), (40.0, 0)):  # nobody judges the second time
+                now[0] = seconds
+                advance(count, "ann")
+        assert out.getvalue().splitlines() == lines
+        terminal = Terminal()
+        with progress(4, "judged", of_people=of_people, stream=terminal) as advance:
+            advance(2)
+        assert ("-:--:--" in terminal.getvalue()) is not of_people
