@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Sequence
 from fnmatch import fnmatch
@@ -34,6 +35,9 @@ def push_parser() -> Parser:
     parser.add_argument("--private", action="store_true", help="only you and your organisation may see it")
     parser.add_argument("--revision", metavar="BRANCH", help="the branch to commit to (default: main)")
     parser.add_argument("--license", default="", metavar="ID", help="the model's license, for its card (default: none is named)")
+    parser.add_argument(
+        "--base", metavar="OWNER/NAME", help="the repository that holds the base of an adapter, where the base is a folder of this machine"
+    )
     parser.add_argument("--message", metavar="TEXT", help="the message of the commit (default: the name of the run)")
     parser.add_argument(
         "--also", nargs="+", default=[], metavar="FILE", help="further files of the run, such as summary.json; see what is in them first"
@@ -54,7 +58,9 @@ def push(words: list[str], stages: Stages) -> int:  # noqa: ARG001 (every comman
     record = read_record(card.run)
     if record is None or record.status != "done":
         raise ConfigError(f"{card.run} is not finished. Finish it first, or name another run; `palate runs` lists them.")
-    files, left_out = files_of(card, options.also)
+    if options.base is not None:
+        check_repository(options.base)
+    files, left_out = files_of(card, options.also, options.base)
     if options.dry_run:
         for line in listing(files, left_out):
             say(line)
@@ -74,11 +80,11 @@ def check_repository(name: str) -> None:
         raise ConfigError(f"{name!r} is not the name of a repository. Give OWNER/NAME, in letters, digits, '-', '_' and '.'.")
 
 
-def files_of(card: RunCard, also: Sequence[str]) -> tuple[list[HubFile], list[str]]:
+def files_of(card: RunCard, also: Sequence[str], base: str | None) -> tuple[list[HubFile], list[str]]:
     """Return what is uploaded, the card first, and the names of files beside the model that are not.
 
     Raises:
-        ConfigError: a named file is not in the run, or takes the name of another.
+        ConfigError: a named file is not in the run, or takes the name of another; or as `with_base`.
     """
     from palate.clients.hub_upload import HubFile
 
@@ -87,7 +93,7 @@ def files_of(card: RunCard, also: Sequence[str]) -> tuple[list[HubFile], list[st
     if not any(path.suffix == ".safetensors" for path in parts):
         raise ConfigError(f"{card.model} has no weights (*.safetensors). Name the run that trained the model.")
     files = {CARD: HubFile(CARD, _card(card).encode())}
-    files |= {name: HubFile(name, path) for path in parts if (name := path.relative_to(card.model).as_posix())}
+    files |= {name: with_base(HubFile(name, path), base) for path in parts if (name := path.relative_to(card.model).as_posix())}
     for name in also:
         path = card.run / name
         if not path.is_file() or not path.resolve().is_relative_to(card.run.resolve()):
@@ -98,6 +104,29 @@ def files_of(card: RunCard, also: Sequence[str]) -> tuple[list[HubFile], list[st
         files[inside] = HubFile(inside, path)
     left_out = [path.relative_to(card.model).as_posix() for path in found if path not in parts and path.name != CARD]
     return list(files.values()), left_out
+
+
+def with_base(file: HubFile, base: str | None) -> HubFile:
+    """Return a file of a model; one that names an adapter's base names `base` where the base is a folder of this machine.
+
+    Raises:
+        ConfigError: the base is such a folder, and `base` is None: nobody else could load the adapter.
+    """
+    from palate.clients.hub_upload import HubFile
+    from palate.models.adapters import ADAPTER_FILE, BASE_FILE
+
+    if not isinstance(file.content, Path) or file.content.name not in {ADAPTER_FILE, BASE_FILE}:
+        return file
+    adapter = json.loads((file.content.parent / ADAPTER_FILE).read_text(encoding="utf-8"))
+    if not Path(adapter["base_model_name_or_path"]).is_absolute():
+        return file
+    if base is None:
+        raise ConfigError(
+            f"{file.content.parent} is an adapter of {adapter['base_model_name_or_path']}, a folder of this machine. "
+            "Push that model first, and name its repository with --base"
+        )
+    key = "base_model_name_or_path" if file.content.name == ADAPTER_FILE else "base"
+    return HubFile(file.name, json.dumps({**json.loads(file.content.read_text(encoding="utf-8")), key: base}, indent=1).encode())
 
 
 def _card(card: RunCard) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,8 @@ from huggingface_hub import constants
 from palate.cli import main
 from palate.cli.push_command import check_repository
 from palate.core import ConfigError
+from palate.models.adapters import LoRA
+from palate.models.load import load_policy
 from palate.runs.record import RunPlan
 from palate.runs.run import open_run
 from palate.testing import tiny_policy, word_tokenizer
@@ -65,6 +68,27 @@ def test_the_model_and_its_card_arrive_and_nothing_else(hub: LocalHub, run: Path
     assert hub.messages == [run.name]
     assert f"not uploaded: {', '.join(sorted(PRIVATE))}" in shown
     assert sorted(run.rglob("*")) == before  # nothing is written here
+    assert not any(str(run.parent).encode() in content for content in files.values())
+
+
+def test_an_adapter_of_a_folder_names_a_base_that_others_can_load(
+    hub: LocalHub, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base = tmp_path / "base"
+    tiny_policy("qwen3", word_tokenizer()).save(base)
+    policy = load_policy(base).with_adapter(LoRA(rank=2), str(base), seed=0)
+    with open_run(tmp_path / "runs", RunPlan("small", "sft")).active() as run:
+        policy.save(run.directory / "adapter")
+    error = fails(capsys, run.directory, 2)
+    assert "is an adapter of" in error
+    assert "--base" in error
+    assert hub.files == {}
+    assert "not the name of a repository" in fails(capsys, run.directory, 2, "--base", str(base))
+    assert main(["push", str(run.directory), "ann/small", "--base", "ann/base"]) == 0
+    files = {path: content for (_, _, path), content in hub.files.items()}
+    assert json.loads(files["adapter_config.json"])["base_model_name_or_path"] == "ann/base"
+    assert json.loads(files["base.json"])["base"] == "ann/base"
+    assert not any(str(tmp_path).encode() in content for content in files.values())
 
 
 def test_what_somebody_names_or_wrote_goes_too(hub: LocalHub, run: Path, capsys: pytest.CaptureFixture[str]) -> None:
