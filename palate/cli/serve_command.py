@@ -25,8 +25,8 @@ def serve(words: list[str], stages: Stages) -> int:  # noqa: ARG001 (every comma
     options = serve_parser().parse([underscored(word) for word in words])
     if options.new_key is not None and options.keys is None:
         raise ConfigError("--new_key adds a key to the file of --keys. Name that file too.")
-    if not options.model and options.new_key is None:
-        raise ConfigError("palate serve needs MODEL: a policy, or the run that trained it.")
+    if not (options.model or options.upstream) and options.new_key is None:
+        raise ConfigError("palate serve needs MODEL: a policy, or the run that trained it. With --upstream URL another server draws.")
     try:
         if options.new_key is not None:
             from palate.serving.api_keys import add_key

@@ -48,7 +48,7 @@ class ModelFollower:
                 continue
             use(new)
             log.warning("%s is now %s", new.name, ", ".join(map(str, named)))
-            while before.sampler.load.active or before.sampler.load.waiting:
+            while before.source.load.active or before.source.load.waiting:
                 await asyncio.sleep(self._poll_seconds)
             await asyncio.to_thread(before.close_models)
 

@@ -125,9 +125,10 @@ class Serving:
             message = f"There is no model {name[:100]!r} here. This server has {self.model.name!r}."
             raise ApiError(404, message, "model_not_found", param="model")
 
-    def check_load(self) -> None:
-        """Refuse a request while too many wait. Raises ApiError."""
-        if self.model.sampler.load.waiting > MOST_WAITING:
+    def check_can_take(self, name: str | None) -> None:
+        """Refuse a request for another model, and any while too many wait. Raises ApiError."""
+        self.check_model(name)
+        if self.model.source.load.waiting > MOST_WAITING:
             raise ApiError(
                 429, "The server has too many requests now. Try again soon.", "busy", kind="rate_limit", headers={"Retry-After": "2"}
             )
@@ -144,7 +145,6 @@ def create_serve_app(serving: Serving, limits: Limits = LIMITS) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        serving.model.outbox.open()
         following = None
         if serving.follower is not None:
             following = asyncio.create_task(serving.follower.follow(lambda: serving.model, lambda model: setattr(serving, "model", model)))

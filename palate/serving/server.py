@@ -11,6 +11,7 @@ from pathlib import Path
 import uvicorn
 from starlette.types import ASGIApp
 
+from palate.clients.http import key_header
 from palate.config.artifacts import model_at
 from palate.config.settings import nearest
 from palate.core import ConfigError
@@ -29,9 +30,12 @@ from palate.serving.content_rules import ContentRules
 from palate.serving.drawing import Outbox
 from palate.serving.feedback import FeedbackStore
 from palate.serving.feedback_routes import feedback_router
+from palate.serving.local_source import LocalSource
 from palate.serving.model_follower import ModelFollower
 from palate.serving.serve_app import ApiGate, Serving, create_serve_app
 from palate.serving.serve_options import PATTERNS, ServeOptions
+from palate.serving.upstream_server import OPTION, UpstreamServer, only_model
+from palate.serving.upstream_source import UpstreamSource
 from palate.web.connections import allow_many_connections, listen, server_config
 from palate.web.static_files import PackageFiles
 from palate.web.view import STATIC
@@ -82,37 +86,58 @@ def opened(options: ServeOptions) -> Iterator[Serving]:
         settings = FilterSettings(options.on_breach, options.attempts, options.refusal)
         keys = ApiKeys(options.keys) if options.keys is not None else None
         rate = RequestRate(options.rate) if options.rate is not None else None
-        outbox = Outbox()
         rules = _rules(options)
         for one in rules:
             if one is not None:
                 stack.callback(one.close)
-        sampler, scorer = _models(options, outbox)
+        make_source = _sources(options)
+        source, scorer = make_source(), _scorer(options)
         audit, inferences, feedback = None, None, None
         if options.store is not None:
             audit, inferences = AuditLog(options.store, time.time), InferenceLog(options.store, time.time)
             feedback = stack.enter_context(FeedbackStore(options.store, inferences, time.time))
-        model = ServedModel(options.name or _name(options.model), sampler, outbox, scorer, *rules, settings, audit, inferences)
+        name = options.name or (source.server.model if isinstance(source, UpstreamSource) else _name(options.model))
+        model = ServedModel(name, source, scorer, *rules, settings, audit, inferences)
         gate = ApiGate(keys, rate, LOOPBACK if options.host in LOOPBACK else None)
 
         def loaded_again(before: ServedModel) -> ServedModel:
-            sampler, scorer = _models(options, outbox)
-            return replace(before, sampler=sampler, scorer=scorer)
+            return replace(before, source=make_source(), scorer=_scorer(options))
 
-        serving = Serving(model, gate, feedback, ModelFollower((options.model, *options.reward), loaded_again))
+        own = (options.model,) if options.model else ()
+        serving = Serving(model, gate, feedback, ModelFollower((*own, *options.reward), loaded_again))
         stack.callback(lambda: serving.model.close())
         yield serving
 
 
-def _models(options: ServeOptions, outbox: Outbox) -> tuple[ContinuousSampler, AnswerScorer | None]:
-    """Load the policy and the reward models, and start their threads."""
+def _sources(options: ServeOptions) -> Callable[[], LocalSource] | Callable[[], UpstreamSource]:
+    """Return what makes a source of answers, again whenever a link names something else."""
+    if options.upstream is None:
+        outbox = Outbox()
+        return lambda: _local(options, outbox)
+    server = UpstreamServer(options.upstream, options.upstream_model, key_header(OPTION, options.key_variable), options.timeout)
+    if not server.model:
+        server = replace(server, model=only_model(server))
+    return lambda: UpstreamSource(server, slots=options.slots)
+
+
+def _local(options: ServeOptions, outbox: Outbox) -> LocalSource:
+    """Load the policy, and start its thread."""
     policy = load_policy(model_at(options.model), dtype=options.dtype)
-    models = RewardModels.load(options.reward) if options.reward else None
-    sampler = ContinuousSampler(policy, slots=options.slots, context=options.context, after_step=outbox.flush)
-    return sampler, None if models is None else AnswerScorer(models)
+    return LocalSource(ContinuousSampler(policy, slots=options.slots, context=options.context, after_step=outbox.flush), outbox)
+
+
+def _scorer(options: ServeOptions) -> AnswerScorer | None:
+    """Load the reward models."""
+    return AnswerScorer(RewardModels.load(options.reward)) if options.reward else None
 
 
 def _check(options: ServeOptions) -> None:
+    if options.upstream is not None and options.model:
+        raise ConfigError(f"--upstream takes the place of MODEL, and both are given. Leave out {options.model!r} or --upstream.")
+    if options.upstream is None and (options.upstream_model or options.key_variable):
+        raise ConfigError("--upstream_model and --key_variable are about the server of --upstream. Name its address too.")
+    if options.upstream is not None and (options.context is not None or options.dtype != "auto"):
+        raise ConfigError("--context and --dtype are about a model of this server. The server of --upstream has settings of its own.")
     has_rules = options.output_rules is not None or bool(options.input_rules)
     if has_rules and options.store is None:
         raise ConfigError("rules need --store DIR: every decision goes into its audit log")

@@ -14,6 +14,7 @@ from palate.models.causal import CausalPolicy
 from palate.samplers.continuous import ContinuousSampler
 from palate.serving.answering import ServedModel
 from palate.serving.drawing import Outbox
+from palate.serving.local_source import LocalSource
 from palate.serving.serve_app import ApiGate, Serving
 from palate.serving.server import app_of
 from tests.support.served import served
@@ -49,7 +50,7 @@ def model_server(
     """A server of a policy until the end of the block; `parts` are further parts of its `ServedModel`."""
     outbox, numbers = Outbox(), itertools.count()
     sampler = ContinuousSampler(policy, slots=slots, after_step=outbox.flush)
-    model = ServedModel(NAME, sampler, outbox, **parts)
+    model = ServedModel(NAME, LocalSource(sampler, outbox), **parts)
     serving = of(model) if of is not None else Serving(model, gate or ApiGate(), token=lambda: f"{next(numbers):08d}")
     try:
         with served(app_of(serving)) as url:

@@ -138,7 +138,7 @@ def test_a_client_that_leaves_a_stream_frees_its_rows(chat_policy: CausalPolicy)
     ends, chat_policy.end_ids = chat_policy.end_ids, frozenset()
     try:
         with model_server(chat_policy, slots=2) as server:
-            load = server.serving.model.sampler.load
+            load = server.serving.model.source.load
             for stream in (True, False):
                 _left(server.url, {**TEXT, "max_tokens": 120, "n": 2, "stream": stream})
                 before = load.drawn_tokens
@@ -195,4 +195,4 @@ def test_health_and_metrics(chat_policy: CausalPolicy) -> None:
         assert 'palate_requests_total{route="/v1/completions",status="400"} 1' in lines
         assert "palate_first_token_seconds_count 1" in lines
         assert "palate_answer_seconds_count 2" in lines
-        assert f"palate_drawn_tokens_total {server.serving.model.sampler.load.drawn_tokens}" in lines
+        assert f"palate_drawn_tokens_total {server.serving.model.source.load.drawn_tokens}" in lines

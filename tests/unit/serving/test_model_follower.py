@@ -11,6 +11,7 @@ import pytest
 
 from palate.models.scalar import scalar_from
 from palate.runs.pointer import swap
+from palate.serving.local_source import LocalSource
 from palate.serving.serve_options import ServeOptions
 from palate.serving.server import app_of, opened
 from palate.testing import chat_tokenizer, tiny_policy
@@ -31,6 +32,7 @@ def test_a_link_that_names_another_run_is_followed(tmp_path: Path, caplog: pytes
         assert serving.follower is not None
         serving.follower._poll_seconds = 0.02
         first = serving.model
+        assert isinstance(first.source, LocalSource)
         with served(app_of(serving)) as url, httpx.Client(base_url=url, timeout=LIMIT_SECONDS) as client:
 
             def said() -> str:
@@ -51,7 +53,7 @@ def test_a_link_that_names_another_run_is_followed(tmp_path: Path, caplog: pytes
             after = said()
             assert after != before
             assert scored() == score
-            wait_until(_ended(first.sampler._thread.is_alive))
+            wait_until(_ended(first.source.sampler._thread.is_alive))
             second = serving.model
             swap(reward, tmp_path / "reward-two")
             wait_until(lambda: serving.model is not second)
