@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from palate.core import Completion, ConfigError, derive_seed
+from palate.core import Completion, ConfigError, Prompt, derive_seed
 from palate.serving.answer_scores import AnswerScorer
 from palate.serving.answer_sources import AnswerSource, DrawnAnswer, DrawPlan, OpenDraw, TextDelta, drawn_answers
 from palate.serving.api_errors import ApiError
@@ -15,6 +15,7 @@ from palate.serving.audit_log import AuditLog, InferenceLog
 from palate.serving.content_rules import ContentRules
 from palate.serving.prompt_questions import PromptQuestion
 from palate.serving.replies import SentAnswer
+from palate.serving.retrieval import PassageFinder, with_passages
 
 OnBreach = Literal["refuse", "regenerate"]
 
@@ -54,6 +55,7 @@ class ServedModel:
         filters: what happens to a text that breaks one.
         audit: keeps every decision.
         inferences: keeps every answer.
+        finder: finds passages for the questions of chats; None where nothing is added.
     """
 
     name: str
@@ -64,6 +66,16 @@ class ServedModel:
     filters: FilterSettings = FilterSettings()
     audit: AuditLog | None = None
     inferences: InferenceLog | None = None
+    finder: PassageFinder | None = None
+
+    async def chat_question(self, prompt: Prompt) -> PromptQuestion:
+        """Return the question of a chat, with what was found for it; what was added is in the audit log. Raises ApiError."""
+        if self.finder is None:
+            return self.source.chat_question(prompt)
+        passages = await self.finder.passages(prompt)
+        if self.audit is not None:
+            self.audit.write_passages(prompt, passages)
+        return replace(self.source.chat_question(with_passages(prompt, passages)), before=prompt)
 
     def close_models(self) -> None:
         """End the threads of the source and of the reward model."""
@@ -117,8 +129,9 @@ class Asked:
         rules = self._model.input_rules
         if rules is None:
             return None
-        last = Completion(self._question.prompt.text)
-        (findings,) = await rules.findings(self._question.prompt, [last])
+        sent = self._question.sent  # who asks does not answer for what was added
+        last = Completion(sent.text)
+        (findings,) = await rules.findings(sent, [last])
         is_refused = any(finding.is_broken for finding in findings)
         if self._model.audit is not None:
             self._model.audit.write(self._question.prompt.id, "input", last.text, findings, "refused" if is_refused else "passed")

@@ -104,7 +104,7 @@ async def chat_completions(request: Request) -> Response:
     body = await read_body(request, ChatBody)
     name = f"chatcmpl-{serving.token()}"
     serving.check_can_take(body.model)
-    question = serving.model.source.chat_question(chat_prompt(body.messages, name))
+    question = await serving.model.chat_question(chat_prompt(body.messages, name))
     return await _answered(request, _Call(serving, body, [question], name, key, begun))
 
 

@@ -102,7 +102,10 @@ def _datum(row: Row) -> Demonstration | Preference | UnpairedPreference | None:
     """Return what a row of feedback says."""
     name, metric, value = text(row["feedback_id"], "feedback_id"), text(row["metric_name"], "metric_name"), row["value"]
     turns = _turns(row["prompt"])
-    prompt, answers = Prompt(name, turns), [_answer(one) for one in sequence(row["completions"], "completions")]
+    prompt, answers = (
+        Prompt(name, turns, mapping(row.get("fields", {}), "fields")),
+        [_answer(one) for one in sequence(row["completions"], "completions")],
+    )
     rater = masked(text(row.get("rater") or "unknown", "rater"))
     if metric == "demonstration":
         answer = Message("text" if is_plain(turns) else "assistant", text(value, "value"))

@@ -26,11 +26,18 @@ class PromptQuestion:
         prompt: the prompt.
         ids: its tokens; () where another server makes them.
         is_chat: whether the answer is an assistant's turn.
+        before: the prompt as the client sent it, where something was added to it.
     """
 
     prompt: Prompt
     ids: Ids
     is_chat: bool
+    before: Prompt | None = None
+
+    @property
+    def sent(self) -> Prompt:
+        """The prompt as the client sent it."""
+        return self.prompt if self.before is None else self.before
 
 
 def chat_question(tokenizer: PreTrainedTokenizerBase, prompt: Prompt) -> PromptQuestion:

@@ -32,6 +32,7 @@ from palate.serving.feedback import FeedbackStore
 from palate.serving.feedback_routes import feedback_router
 from palate.serving.local_source import LocalSource
 from palate.serving.model_follower import ModelFollower
+from palate.serving.retrieval import PassageFinder
 from palate.serving.serve_app import ApiGate, Serving, create_serve_app
 from palate.serving.serve_options import PATTERNS, ServeOptions
 from palate.serving.upstream_server import OPTION, UpstreamServer, only_model
@@ -90,6 +91,7 @@ def opened(options: ServeOptions) -> Iterator[Serving]:
         for one in rules:
             if one is not None:
                 stack.callback(one.close)
+        finder = PassageFinder(options.retrieve, options.timeout) if options.retrieve is not None else None
         make_source = _sources(options)
         source, scorer = make_source(), _scorer(options)
         audit, inferences, feedback = None, None, None
@@ -97,7 +99,7 @@ def opened(options: ServeOptions) -> Iterator[Serving]:
             audit, inferences = AuditLog(options.store, time.time), InferenceLog(options.store, time.time)
             feedback = stack.enter_context(FeedbackStore(options.store, inferences, time.time))
         name = options.name or (source.server.model if isinstance(source, UpstreamSource) else _name(options.model))
-        model = ServedModel(name, source, scorer, *rules, settings, audit, inferences)
+        model = ServedModel(name, source, scorer, *rules, settings, audit, inferences, finder)
         gate = ApiGate(keys, rate, LOOPBACK if options.host in LOOPBACK else None)
 
         def loaded_again(before: ServedModel) -> ServedModel:
