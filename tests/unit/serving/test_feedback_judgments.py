@@ -10,6 +10,7 @@ import pytest
 from palate.cli import main
 from palate.data.jsonl import read_rows, write_rows
 from palate.ratings import JudgmentEntry, open_ratings
+from palate.serving.audit_log import INFERENCES
 from palate.serving.feedback import FEEDBACK
 
 ANSWERS = ("Soup.", "Rice with beans.", "No.")
@@ -114,3 +115,17 @@ def test_what_cannot_be_put_there_is_named(tmp_path: Path, capsys: pytest.Captur
     database = str(tmp_path / "ratings.db")
     assert main(["feedback", str(tmp_path), "--database", database, "--project", "soups: helpful"]) == 3
     assert "asks to rule, and this feedback is to compare" in capsys.readouterr().err
+
+
+def test_collect_takes_them_and_forget_finds_their_rater(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    database = put(tmp_path, [compared(1, 1, 0), compared(2, 1, 0, "bob")])
+    told = SAID[0]
+    write_rows(tmp_path / INFERENCES, [{"id": "chatcmpl-1", "prompt": told["prompt"], "completions": told["completions"][:2]}])
+    people = ["--from", "people", "--from.database", database, "--from.project", "soups", "--from.wait", "false"]
+    runs = tmp_path / "runs"
+    assert main(["collect", "--samples", str(tmp_path / INFERENCES), *people, "--out", str(runs / "judged"), "--held_out", "0"]) == 0
+    ((_, preference),) = read_rows(runs / "judged" / "preferences.jsonl")
+    assert (preference["votes"], preference["raters"]) == ([1.0, 1.0], ["ann", "bob"])
+    capsys.readouterr()
+    assert main(["forget", "bob", "--in", str(runs), "--dry-run"]) == 0
+    assert "would retire 1 runs" in capsys.readouterr().out
