@@ -9,8 +9,9 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 
-from fastapi import APIRouter, Request
+from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from palate.core import Completion, Message, PalateError, Prompt
@@ -21,8 +22,6 @@ from palate.serving.api_requests import SEEDS, ChatBody, DrawBody, ScoreBody, Te
 from palate.serving.prompt_questions import PromptQuestion, chat_prompt
 from palate.serving.replies import END, ReplyForm, SentAnswer, event
 from palate.serving.serve_app import ClientGone, Serving, json_reply, read_body, serving_of, while_there
-
-router = APIRouter()
 
 
 class StreamReply(Response):
@@ -50,7 +49,6 @@ class StreamReply(Response):
             self._on_gone()
 
 
-@router.get("/health")
 async def health(request: Request) -> Response:
     """Return whether the server can answer, and what it has to do. 503 says that it cannot now."""
     model = serving_of(request).model
@@ -59,7 +57,6 @@ async def health(request: Request) -> Response:
     return json_reply({**body, **({"fault": fault} if fault else {})}, 503 if fault else 200)
 
 
-@router.get("/metrics")
 async def metrics(request: Request) -> Response:
     """Return the figures that Prometheus collects."""
     serving = serving_of(request)
@@ -67,7 +64,6 @@ async def metrics(request: Request) -> Response:
     return PlainTextResponse(serving.metrics.text(serving.model.source.load), media_type="text/plain; version=0.0.4")
 
 
-@router.get("/v1/models")
 async def models(request: Request) -> Response:
     """Return the one model."""
     serving = serving_of(request)
@@ -75,16 +71,14 @@ async def models(request: Request) -> Response:
     return json_reply({"object": "list", "data": [_model(serving)]})
 
 
-@router.get("/v1/models/{name:path}")
-async def model(request: Request, name: str) -> Response:
+async def model(request: Request) -> Response:
     """Return a model by name."""
     serving = serving_of(request)
     serving.gate.caller(request)
-    serving.check_model(name)
+    serving.check_model(request.path_params["name"])
     return json_reply(_model(serving))
 
 
-@router.post("/v1/completions")
 async def completions(request: Request) -> Response:
     """Continue prompts."""
     serving, begun = serving_of(request), time.perf_counter()
@@ -96,7 +90,6 @@ async def completions(request: Request) -> Response:
     return await _answered(request, _Call(serving, body, questions, name, key, begun))
 
 
-@router.post("/v1/chat/completions")
 async def chat_completions(request: Request) -> Response:
     """Answer a conversation."""
     serving, begun = serving_of(request), time.perf_counter()
@@ -108,7 +101,6 @@ async def chat_completions(request: Request) -> Response:
     return await _answered(request, _Call(serving, body, [question], name, key, begun))
 
 
-@router.post("/v1/score")
 async def score(request: Request) -> Response:
     """Score completions by the reward model."""
     serving = serving_of(request)
@@ -263,3 +255,15 @@ def _model(serving: Serving) -> dict[str, object]:
     scorer = serving.model.scorer
     own = {**serving.model.source.facts, "dimensions": list(scorer.dimensions) if scorer else []}
     return {"id": serving.model.name, "object": "model", "created": 0, "owned_by": "palate", **own}
+
+
+API_ROUTES = (
+    Route("/v1/chat/completions", chat_completions, methods=["POST"]),
+    Route("/v1/completions", completions, methods=["POST"]),
+    Route("/v1/score", score, methods=["POST"]),
+    Route("/v1/models", models),
+    Route("/v1/models/{name:path}", model),
+    Route("/health", health),
+    Route("/metrics", metrics),
+)
+"""The routes, the busiest first: each request is compared with one after the other."""
