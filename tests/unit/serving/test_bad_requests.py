@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import socket
+import threading
 from typing import Any
 
 import httpx
@@ -14,7 +15,7 @@ from palate.models.causal import CausalPolicy
 from palate.serving.api_keys import RequestRate
 from palate.serving.serve_app import ApiGate
 from tests.support.served_model import NAME, ModelServer, model_server
-from tests.support.waiting import LIMIT_SECONDS, wait_until
+from tests.support.waiting import LIMIT_SECONDS, joined, wait_until
 
 CHAT: dict[str, Any] = {"model": NAME, "messages": [{"role": "user", "content": "rice"}], "max_tokens": 3}
 TEXT: dict[str, Any] = {"model": NAME, "prompt": "rice", "max_tokens": 3}
@@ -159,6 +160,22 @@ def _left(url: str, body: dict[str, Any]) -> None:
         connection.sendall(head.encode() + content)
         if body["stream"]:
             assert b"200 OK" in connection.recv(4096)
+
+
+def test_many_clients_at_once_all_get_an_answer(chat_policy: CausalPolicy) -> None:
+    with model_server(chat_policy, slots=8) as server:
+        found: list[int] = []
+
+        def ask(number: int) -> None:
+            body = {"prompt": "rice", "max_tokens": 4, "seed": number, "n": 1 + number % 3, "stream": number % 2 == 0}
+            answer = server.post("/v1/completions", body)
+            found.append(answer.status_code)
+
+        threads = [threading.Thread(target=ask, args=(number,)) for number in range(40)]
+        for thread in threads:
+            thread.start()
+        joined(*threads)
+        assert found == [200] * 40
 
 
 VALUES: tuple[Any, ...] = (
