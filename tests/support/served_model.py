@@ -57,9 +57,9 @@ def model_server(policy: CausalPolicy, *, slots: int = 16, **parts: Any) -> Iter
 
 
 @contextmanager
-def front_server(api: str, *, timeout: float = LIMIT_SECONDS, slots: int = 16, key: str = "", **parts: Any) -> Iterator[ModelServer]:
-    """A server before the server at `api` until the end of the block."""
-    with source_server(UpstreamSource(UpstreamServer(api, NAME, bearer(key), timeout), slots=slots), **parts) as server:
+def front_server(api: str, *, silence: float = LIMIT_SECONDS, slots: int = 16, key: str = "", **parts: Any) -> Iterator[ModelServer]:
+    """A server before the server at `api`, which may say nothing for `silence` seconds, until the end of the block."""
+    with source_server(UpstreamSource(UpstreamServer(api, NAME, bearer(key), silence), slots=slots), **parts) as server:
         yield server
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import weakref
 from pathlib import Path
@@ -9,7 +10,6 @@ from pathlib import Path
 import httpx
 import pytest
 
-from palate.core.process import exempt_from_collection
 from palate.models.scalar import scalar_from
 from palate.runs.pointer import swap
 from palate.samplers.continuous import ContinuousSampler
@@ -31,8 +31,8 @@ def test_a_link_that_names_another_run_is_followed(tmp_path: Path, caplog: pytes
     swap(link, tmp_path / "one")
     swap(reward, tmp_path / "reward-one")
     (tmp_path / "broken").mkdir()
-    with opened(ServeOptions(str(link), reward=(str(reward),), slots=4), exempt_from_collection) as serving:
-        exempt_from_collection()
+    swaps = list[int]()
+    with opened(ServeOptions(str(link), reward=(str(reward),), slots=4), after_swap=lambda: swaps.append(gc.collect())) as serving:
         assert serving.follower is not None
         serving.follower._poll_seconds = 0.02
         first = weakref.ref(serving.model)
@@ -59,6 +59,7 @@ def test_a_link_that_names_another_run_is_followed(tmp_path: Path, caplog: pytes
             assert scored() == score
             second = serving.model
             wait_until(lambda: not thread.is_alive())
+            wait_until(lambda: len(swaps) == 1)
             wait_until(lambda: module() is None)  # two models do not stay in memory
             swap(reward, tmp_path / "reward-two")
             wait_until(lambda: serving.model is not second)

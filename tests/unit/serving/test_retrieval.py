@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from palate.serving.feedback import FeedbackStore
 from palate.serving.feedback_rows import write_feedback_files
 from palate.serving.retrieval import PassageFinder
 from palate.serving.serve_app import Serving
-from tests.support.passages import HERE
+from tests.support.passages import HERE, may_return
 from tests.support.rule_files import HERE as RULES
 from tests.support.rule_files import rule_file
 from tests.support.served_model import NAME, ModelServer, model_server
@@ -56,6 +57,14 @@ def test_passages_stand_before_the_question_and_are_kept(server: ModelServer, ch
     assert preference.prompt.fields["passages"] == passages
 
 
+@pytest.fixture
+def hangs() -> Iterator[None]:
+    """The slow function returns after the test."""
+    may_return.clear()
+    yield
+    may_return.set()
+
+
 def test_where_nothing_is_found_nothing_is_added(server: ModelServer, chat_policy: CausalPolicy) -> None:
     body = {**CHAT, "messages": [{"role": "user", "content": "so"}]}
     expected = server.post("/v1/chat/completions", body).json()["choices"]
@@ -63,6 +72,7 @@ def test_where_nothing_is_found_nothing_is_added(server: ModelServer, chat_polic
         assert front.post("/v1/chat/completions", body).json()["choices"] == expected
 
 
+@pytest.mark.usefixtures("hangs")
 @pytest.mark.parametrize(
     ("name", "status", "code", "message"),
     [
@@ -87,6 +97,7 @@ def test_a_function_that_fails_is_named_and_the_server_goes_on(
         assert front.post("/v1/completions", {"prompt": "so", "max_tokens": 2}).status_code == 200
 
 
+@pytest.mark.usefixtures("hangs")
 def test_too_many_calls_are_refused(chat_policy: CausalPolicy, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("palate.serving.retrieval.MOST_CALLS", 1)
     with model_server(chat_policy, finder=PassageFinder(f"{HERE}:slow", 0.1)) as front:
