@@ -68,12 +68,16 @@ class UpstreamSource:
         return [Completion(one.text, stop=stops.get(one.finish, "unknown"), policy=policy) for one in answers]
 
     async def fault(self) -> str:
-        """See `AnswerSource.fault`. However many ask, the other server is asked once in `FRESH_SECONDS`."""
-        now = time.monotonic()
-        if self._state is None or (self._state[1].done() and now - self._state[0] > FRESH_SECONDS):
-            self._state = now, asyncio.ensure_future(asyncio.to_thread(self.server.fault))
-        fault = await asyncio.shield(self._state[1])
+        """See `AnswerSource.fault`. The other server is asked once in `FRESH_SECONDS`, and after each failure."""
+        now, state = time.monotonic(), self._state
+        if state is None or (state[1].done() and now - state[0] > FRESH_SECONDS):
+            self._state = state = now, asyncio.ensure_future(asyncio.to_thread(self.server.fault))
+        fault = await asyncio.shield(state[1])
         return f"The upstream server {fault}." if fault else ""
+
+    def forget_state(self) -> None:
+        """Ask again when somebody next wants to know the other server's state; any thread may."""
+        self._state = None
 
     def begin(self, draw: UpstreamDraw, n: int) -> None:
         """Read the answers of a draw in a thread, as soon as one is free."""
@@ -154,6 +158,7 @@ class UpstreamDraw:
             self._answers.end()
             self._put(None)
         except RequestFailed as failure:
+            self._source.forget_state()
             ended = ApiError(503, "The server ends: send the request again.", "closing", kind="server_error")
             self._put(ended if self._stream.is_cancelled else api_error(self._source.server, failure))
         except Exception as error:  # noqa: BLE001  # whatever breaks, the request that waits is told

@@ -146,11 +146,13 @@ def steps_of(upstream: ModelServer) -> Iterator[threading.Event]:
 def test_an_upstream_that_dies_in_a_stream_is_an_event_and_the_server_goes_on(
     chat_policy: CausalPolicy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("palate.serving.upstream_source.FRESH_SECONDS", 0.05)
+    fresh = "palate.serving.upstream_source.FRESH_SECONDS"
+    monkeypatch.setattr(fresh, 1e9)  # a failure counts at once
     body = {**TEXT, "max_tokens": 60, "n": 2, "stream": True}
     with model_server(chat_policy) as upstream:
         relay = Relay(upstream.url)
         with front_server(f"{relay.url}/v1") as front, steps_of(upstream) as goes_on:
+            assert front.get("/health").status_code == 200
             with httpx.stream("POST", f"{front.url}/v1/completions", json=body, timeout=LIMIT_SECONDS) as stream:
                 lines = stream.iter_lines()
                 assert json.loads(next(lines).removeprefix("data: "))["choices"]
@@ -163,6 +165,7 @@ def test_an_upstream_that_dies_in_a_stream_is_an_event_and_the_server_goes_on(
             health = front.get("/health")
             assert (health.status_code, health.json()["status"]) == (503, "fault")
             assert "upstream server" in health.json()["fault"]
+            monkeypatch.setattr(fresh, 0.05)
             relay.mend()
             assert front.post("/v1/completions", TEXT).status_code == 200
             wait_until(lambda: front.get("/health").status_code == 200)
