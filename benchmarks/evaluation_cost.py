@@ -169,7 +169,7 @@ def monitoring(runs: Path, iterations: int, light: bool, folder: Path) -> Parts:
         "kl": {"control": {"coef": 0.05}}, "optimizer": {"lr": 8e-4, "warmup": 0.1, "decay": "constant"},
         "held_out": {
             "reward": str(stages["reward"]), "completions": completions,
-            "tax": {"texts": str(texts), "evals": [str(world / "evals.jsonl")], "only": ["facts", "sums"], "every": 4, **tax},
+            "tax": {"texts": str(texts), "evals": [str(world / "evals.jsonl")], "only": ["facts", "sums"], **tax},
         },
     }  # fmt: skip
     return _timed_run(Online, "online", settings, folder, {**TRAINING, **MONITORING}, "online")
@@ -189,7 +189,7 @@ def main(words: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("runs", type=Path, help="the folder of a finished kitchen, as `make demo` leaves it")
     parser.add_argument("--prompts", type=int, default=300)
-    parser.add_argument("--iterations", type=int, default=28)
+    parser.add_argument("--iterations", type=int, default=48)
     parser.add_argument("--light", action="store_true", help="one completion per prompt for the held-out reward, 50 texts and questions")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--parts", nargs="+", choices=["evaluation", "monitoring"], default=["evaluation", "monitoring"])

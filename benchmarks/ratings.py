@@ -55,13 +55,13 @@ class Kills(NamedTuple):
     faults: list[str]
 
 
-def load(url: str, *, judgments: int, raters: int, processes: int, overlap: int, pause: float) -> Load:
+def load(url: str, *, judgments: int, raters: int, processes: int, overlap: int, pause: float, python: str = sys.executable) -> Load:
     """Let raters judge until every item has its votes. Every receipt must be in the database once."""
     ratings = open_ratings(url, create=True)
     project = _project(ratings, "load", judgments // overlap, raters, overlap)
     begun = time.perf_counter()
     groups = [[str(number) for number in range(at, raters, processes)] for at in range(processes)]
-    workers = [_start(url, "--work", project, str(pause), ",".join(group)) for group in groups]
+    workers = [_start(python, url, "--work", project, str(pause), ",".join(group)) for group in groups]
     outputs = [worker.communicate()[0] for worker in workers]
     seconds = time.perf_counter() - begun
     receipts: list[str] = []
@@ -88,7 +88,7 @@ def load(url: str, *, judgments: int, raters: int, processes: int, overlap: int,
     )
 
 
-def kill(url: str, *, kills: int, seed: int = 0) -> Kills:
+def kill(url: str, *, kills: int, seed: int = 0, python: str = sys.executable) -> Kills:
     """Kill a process of raters `kills` times. Every answer with a receipt must be in the database."""
     ratings = open_ratings(url, create=True)
     project = _project(ratings, "kills", 400 * max(kills, 1), WRITERS, 1)
@@ -96,7 +96,7 @@ def kill(url: str, *, kills: int, seed: int = 0) -> Kills:
     acknowledged: list[str] = []
     lost, faults = 0, []
     for number in range(kills):
-        writer = _start(url, "--write", project, str(number))
+        writer = _start(python, url, "--write", project, str(number))
         assert writer.stdout is not None
         receipts = [writer.stdout.readline().strip()]  # it is at work
         timer = threading.Timer(draw.uniform(0.01, 0.4), writer.send_signal, [signal.SIGKILL])
@@ -138,9 +138,9 @@ def _missing(ratings: Ratings, project: str, receipts: Iterable[str]) -> list[st
     )
 
 
-def _start(url: str, *words: str) -> subprocess.Popen[str]:
+def _start(python: str, url: str, *words: str) -> subprocess.Popen[str]:
     root = Path(__file__).resolve().parents[1]
-    command = [sys.executable, "-m", "benchmarks.ratings", "--url", url, *words]
+    command = [python, "-m", "benchmarks.ratings", "--url", url, *words]
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=root, env=os.environ | {"PYTHONPATH": str(root)})
 
 

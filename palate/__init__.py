@@ -19,6 +19,7 @@ _HOMES = {
     "palate.api.model_parts": ("as_policy", "as_prompts", "compose", "generate", "load_policy", "load_reward", "logps", "score"),
     "palate.api.online_steps": ("online_loop", "rollouts"),
     "palate.core": ("Completion", "Demonstration", "Message", "PalateError", "Preference", "Prompt", "Sampling", "UnpairedPreference"),
+    "palate.data.data_sources": ("DataSource",),
 }
 """Where the other public names live."""
 

@@ -24,6 +24,19 @@ class _Settings(Protocol):
 
     __dataclass_fields__: Any
 
+class DataSource:
+    """One of several sources of rows. See docs/data.md."""
+
+    def __init__(
+        self,
+        path: Data | Model,
+        name: str | None = None,
+        weight: float | None = None,
+        limit: int | None = None,
+        type: str | None = None,
+        columns: Choice = ...,
+    ) -> None: ...
+
 _Path = str | PathLike[str]
 CausalPolicy: TypeAlias = Any
 Composition: TypeAlias = Any
@@ -81,7 +94,7 @@ def world(
 
 def pretrain(
     *,
-    data: Data | Model,
+    data: Data | Model | DataSource | Sequence[Data | Model | DataSource],
     tokenizer: Data | Model,
     columns: Choice = ...,
     architecture: Choice = ...,
@@ -107,7 +120,7 @@ def pretrain(
 def sft(
     *,
     model: Model,
-    data: Data | Model,
+    data: Data | Model | DataSource | Sequence[Data | Model | DataSource],
     columns: Choice = ...,
     limit: int | None = ...,
     epochs: float = ...,
@@ -119,7 +132,7 @@ def sft(
     adapters: Choice | None = ...,
     dtype: Literal['auto', 'float32', 'bfloat16', 'float16'] = ...,
     checkpoint_activations: bool = ...,
-    held_out: Data | Model | None = ...,
+    held_out: Data | Model | DataSource | Sequence[Data | Model | DataSource] | None = ...,
     keep: Choice = ...,
     name: str = ...,
     runs: _Path = ...,
@@ -137,7 +150,7 @@ def sft(
 def sample(
     *,
     model: Model,
-    prompts: Data | Model,
+    prompts: Data | Model | DataSource | Sequence[Data | Model | DataSource],
     columns: Choice = ...,
     limit: int | None = ...,
     samples_per_prompt: int = ...,
@@ -213,10 +226,10 @@ def collect(
 def reward(
     *,
     model: Model,
-    preferences: Data | Model,
+    preferences: Data | Model | DataSource | Sequence[Data | Model | DataSource],
     columns: Choice = ...,
     dimension: str = ...,
-    held_out: Data | Model | None = ...,
+    held_out: Data | Model | DataSource | Sequence[Data | Model | DataSource] | None = ...,
     reference_samples: Data | Model | None = ...,
     held_out_share: float = ...,
     limit: int | None = ...,
@@ -306,7 +319,7 @@ def rules(
 def refresh(
     *,
     reward: Data | Model,
-    preferences: Data | Model,
+    preferences: Data | Model | DataSource | Sequence[Data | Model | DataSource],
     samples: Data | Model,
     columns: Choice = ...,
     replay: Data | Model | Sequence[Data | Model] = ...,
@@ -336,7 +349,7 @@ def refresh(
 def direct(
     *,
     model: Model,
-    preferences: Data | Model,
+    preferences: Data | Model | DataSource | Sequence[Data | Model | DataSource],
     columns: Choice = ...,
     dimension: str = ...,
     reference: Model | None = ...,
@@ -353,7 +366,7 @@ def direct(
     adapters: Choice | None = ...,
     dtype: Literal['auto', 'float32', 'bfloat16', 'float16'] = ...,
     checkpoint_activations: bool = ...,
-    held_out: Data | Model | None = ...,
+    held_out: Data | Model | DataSource | Sequence[Data | Model | DataSource] | None = ...,
     keep: Choice = ...,
     tax: Choice | None = ...,
     name: str = ...,
@@ -372,7 +385,7 @@ def direct(
 def online(
     *,
     model: Model,
-    prompts: Data | Model,
+    prompts: Data | Model | DataSource | Sequence[Data | Model | DataSource],
     reward: Data | Model | None = ...,
     rewards: Mapping[str, Choice] = ...,
     columns: Choice = ...,
@@ -458,7 +471,7 @@ def average(
 def rerank(
     *,
     model: Model | None = ...,
-    prompts: Data | Model | None = ...,
+    prompts: Data | Model | DataSource | Sequence[Data | Model | DataSource] | None = ...,
     reward: Data | Model | None = ...,
     rewards: Mapping[str, Choice] = ...,
     samples: Data | Model | None = ...,
@@ -613,7 +626,7 @@ def report(
 def online_loop(
     *,
     model: Model,
-    prompts: Data | Model,
+    prompts: Data | Model | DataSource | Sequence[Data | Model | DataSource],
     reward: Data | Model | None = ...,
     rewards: Mapping[str, Choice] = ...,
     columns: Choice = ...,

@@ -28,6 +28,9 @@ MEMORY = Path("/dev/shm")
 ROOM = 4 << 30
 """Bytes that must be free in memory for the tests' files: they take a tenth of it."""
 
+OBJECTS = 10_000
+"""New objects after which Python looks for garbage."""
+
 CHROMIUM = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
 """Programs that will do, the lightest first: without a window's frame a page costs half of the processor time."""
 
@@ -54,9 +57,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """What is there now stays to the end, and collections of garbage need not go through it: torch, transformers, seven thousand tests."""
+    """What is there now stays to the end, and collections of garbage need not go through it: torch, transformers, eight thousand tests.
+
+    They also come seldom. Python looks for garbage after 700 new objects, which takes a twentieth of the tests' processor time.
+    """
     gc.collect()
     gc.freeze()
+    gc.set_threshold(OBJECTS)
 
 
 @pytest.fixture(scope="session")

@@ -10,6 +10,7 @@ import numpy as np
 from palate.agreement.estimates import Estimate, Flags, Floats, Ints, clustered_share, from_draws, from_normal
 from palate.agreement.paired_logistic import Matches, clustered_error, fit
 from palate.agreement.profile import profile
+from palate.agreement.refits import fit_each
 from palate.agreement.vote_table import VoteTable
 from palate.core import DataError
 
@@ -74,22 +75,23 @@ def side_bias(table: VoteTable, rng: np.random.Generator, resamples: int = RESAM
     voted, won = np.bincount(row).astype(np.float64), np.bincount(row, first_won).astype(np.float64)
     of_item, of_cell = both // cell.size, both % cell.size
 
-    def fitted(times: Floats, start: Floats | None, steps: int) -> Floats | None:
+    def counted(times: Floats) -> tuple[Floats, Floats]:
+        """Return (cells,) the shares that the first won, and the votes, where each comparison counts so many times."""
         drawn = times[of_item]
         weight = np.bincount(of_cell, drawn * voted, cell.size).astype(np.float64)
-        share = np.bincount(of_cell, drawn * won, cell.size) / np.maximum(weight, 1e-300)
-        return _determined(replace(cells, won=share, weight=weight), start, steps)
+        return np.bincount(of_cell, drawn * won, cell.size) / np.maximum(weight, 1e-300), weight
 
     share = clustered_share(first_won, shown_together)
-    theta = fitted(np.ones(n), None, 60)
+    whole, weight = counted(np.ones(n))
+    theta = _determined(replace(cells, won=whole, weight=weight))
     if theta is None:
         alone = 1 / np.bincount(numbers)[numbers]  # the votes on a comparison count as one
         weight = np.bincount(inside, alone, cell.size).astype(np.float64)
         at_edge = profile(replace(cells, won=np.bincount(inside, alone * first_won, cell.size) / weight, weight=weight), 0, n)
         return Bias(share, at_edge or replace(UNKNOWN, n=n), players, math.nan)
-    times = (np.bincount(rng.integers(0, n, n), minlength=n).astype(np.float64) for _ in range(resamples))
-    refitted = (fitted(drawn, theta, 3) for drawn in times)
-    draws = np.array([math.copysign(math.inf, theta[-1]) if one is None else one[-1] for one in refitted])
+    drawn = np.array([counted(np.bincount(rng.integers(0, n, n), minlength=n).astype(np.float64)) for _ in range(resamples)])
+    draws = fit_each(cells, drawn[:, 0], drawn[:, 1], theta, steps=3)[:, -1]
+    draws = np.where(np.abs(draws) < _SURE, draws, math.copysign(math.inf, theta[-1]))
     single = replace(cells, first=first, second=second, won=first_won, weight=np.ones(rows.size), covariates=np.ones((rows.size, 1)))
     by_rater = _rater_error(table, single, theta, rows)
     return Bias(share, from_draws(float(theta[-1]), draws, n), players, by_rater)
@@ -137,10 +139,10 @@ def _rater_error(table: VoteTable, matches: Matches, theta: Floats, rows: Ints) 
     return clustered_error(matches, theta, theta.size - 1, table.votes.rater[rows])
 
 
-def _determined(matches: Matches, start: Floats | None = None, steps: int = 60) -> Floats | None:
+def _determined(matches: Matches) -> Floats | None:
     """Return the fit. None where votes are too few or too much alike to determine it."""
     try:
-        theta = fit(matches, start, steps)
+        theta = fit(matches)
     except DataError:
         return None
     return theta if np.abs(matches.covariates @ theta[matches.players :]).max() < _SURE else None

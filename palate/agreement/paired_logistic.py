@@ -13,9 +13,9 @@ from palate.core import DataError
 DENSE = 400
 """With at most this many unknowns a step solves a full system; with more it uses conjugate gradients, without a matrix."""
 
-_STEPS, _EPSILON, _LARGE = 60, 1e-10, 40.0
+STEPS, EPSILON, LARGE = 60, 1e-10, 40.0
 
-_DAMPING = 1e-9
+DAMPING = 1e-9
 """Added to the curvature along covariates. It changes no maximum, and lets a step end where the likelihood is flat."""
 
 MIN_CLUSTERS = 5
@@ -79,7 +79,7 @@ class Matches:
         p = sigmoid(self.logits(theta))
         v = self.weight * p * (1 - p)
         q = sigmoid(theta[: self.players])
-        own = np.concatenate([2 * self.pull * q * (1 - q), np.full(self.covariates.shape[1], _DAMPING)])
+        own = np.concatenate([2 * self.pull * q * (1 - q), np.full(self.covariates.shape[1], DAMPING)])
         if theta.size <= DENSE:
             return self._solve_dense(v, own, right)
         return self._solve_gradients(v, own, right)
@@ -134,7 +134,7 @@ def sigmoid(x: Floats) -> Floats:
     return np.asarray(0.5 * (1 + np.tanh(x / 2)))
 
 
-def fit(matches: Matches, start: Floats | None = None, steps: int = _STEPS) -> Floats:
+def fit(matches: Matches, start: Floats | None = None, steps: int = STEPS) -> Floats:
     """Return (players + k,) strengths and coefficients with the highest objective. Without a pull the strengths have mean 0.
 
     Raises:
@@ -149,9 +149,9 @@ def fit(matches: Matches, start: Floats | None = None, steps: int = _STEPS) -> F
         while (moved := matches.objective(theta + size * step)) < value and size > 1e-6:
             size /= 2
         theta, value = theta + size * step, max(moved, value)
-        if rise < _EPSILON * max(float(matches.weight.sum()), 1.0):
+        if rise < EPSILON * max(float(matches.weight.sum()), 1.0):
             break
-    if not np.isfinite(theta).all() or (matches.players and np.abs(theta[: matches.players]).max() > _LARGE):
+    if not np.isfinite(theta).all() or (matches.players and np.abs(theta[: matches.players]).max() > LARGE):
         raise DataError("the strengths go to infinity: some players won, or lost, all their encounters. Give a pull above 0, say 0.1.")
     return theta
 

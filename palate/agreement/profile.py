@@ -18,6 +18,8 @@ under which votes as one-sided as these had a chance of 2.5 %."""
 
 _SPAN, _STEPS, _WALK = 15.0, 40, 16
 
+_GOLDEN = (math.sqrt(5) - 1) / 2
+
 
 def profile(matches: Matches, which: int, n: int) -> Estimate | None:
     """Return the covariate number `which` with the interval in which the best likelihood stays near its maximum; None if it has no ends.
@@ -58,13 +60,18 @@ def profile(matches: Matches, which: int, n: int) -> Estimate | None:
 
 
 def _highest(best: Callable[[float], float], low: float, high: float) -> float:
-    """Return where a concave function is highest between two values; one of these if it rises towards it."""
+    """Return where a concave function is highest between two values; one of these if it rises towards it. It is a golden-section search."""
+    one, other = high - _GOLDEN * (high - low), low + _GOLDEN * (high - low)
+    at_one, at_other = best(one), best(other)
     for _ in range(_STEPS):
-        one, other = low + (high - low) / 3, high - (high - low) / 3
-        if best(one) < best(other):
-            low = one
+        if at_one < at_other:
+            low, one, at_one = one, other, at_other
+            other = low + _GOLDEN * (high - low)
+            at_other = best(other)
         else:
-            high = other
+            high, other, at_other = other, one, at_one
+            one = high - _GOLDEN * (high - low)
+            at_one = best(one)
     return (low + high) / 2
 
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from palate.agreement.estimates import Floats, Ints
 from palate.agreement.paired_logistic import Matches, fit, sigmoid
+from palate.agreement.refits import fit_each
 from palate.core import DataError
 
 
@@ -28,6 +29,15 @@ def bradley_terry(wins: Floats, pull: float = 0.0) -> Floats:
     )
     strengths = fit(matches)
     return np.asarray(strengths - strengths.mean())
+
+
+def bradley_terry_each(wins: Floats, pull: float) -> Floats:
+    """Return (r, k) the strengths of `bradley_terry` for each of several samples of wins (r, k, k). The pull must be above 0."""
+    first, second = np.nonzero(wins.sum(0))
+    weight = np.asarray(wins[:, first, second], dtype=np.float64)
+    matches = Matches(first, second, np.ones(first.size), np.ones(first.size), np.empty((first.size, 0)), wins.shape[1], pull)
+    strengths = fit_each(matches, np.ones_like(weight), weight)
+    return np.asarray(strengths - strengths.mean(1, keepdims=True))
 
 
 def _check_connected(wins: Floats) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 
 from palate.agreement.estimates import Estimate, Floats, Ints, clustered_share, from_draws
 from palate.agreement.prediction_powered import PoweredMean, powered_mean
-from palate.agreement.strengths import bradley_terry
+from palate.agreement.strengths import bradley_terry, bradley_terry_each
 
 PULL = 0.1
 """Wins and losses against a policy of strength 0 that each policy has besides: the strength of one that always won stays finite."""
@@ -120,12 +120,9 @@ def policy_strengths(votes: PolicyVotes, names: Sequence[str], dimension: str, r
         return np.asarray(counts.reshape(k, k), dtype=np.float64)
 
     whole = bradley_terry(wins(np.ones(prompts)), PULL)
-    draws = np.array(
-        [
-            bradley_terry(wins(rng.multinomial(prompts, np.full(prompts, 1 / prompts)).astype(np.float64)), PULL)
-            for _ in range(RESAMPLES if prompts > 1 else 0)
-        ]
-    ).reshape(-1, k)
+    even = np.full(prompts, 1 / prompts)
+    drawn = [wins(rng.multinomial(prompts, even).astype(np.float64)) for _ in range(RESAMPLES if prompts > 1 else 0)]
+    draws = bradley_terry_each(np.array(drawn).reshape(-1, k, k), PULL)
     lines = []
     for number in np.argsort(-whole, kind="stable").tolist():
         rows = (one == number) | (other == number)

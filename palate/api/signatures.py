@@ -46,6 +46,19 @@ class _Settings(Protocol):
 
     __dataclass_fields__: Any
 
+class DataSource:
+    """One of several sources of rows. See docs/data.md."""
+
+    def __init__(
+        self,
+        path: Data | Model,
+        name: str | None = None,
+        weight: float | None = None,
+        limit: int | None = None,
+        type: str | None = None,
+        columns: Choice = ...,
+    ) -> None: ...
+
 _Path = str | PathLike[str]
 CausalPolicy: TypeAlias = Any
 Composition: TypeAlias = Any
@@ -140,6 +153,7 @@ def python_type(annotation: Any) -> str:
         texts = [f"Mapping[str, {python_type(shape.item)}]"]
     elif shape.mark is not None:
         texts = ["Model" if shape.mark.hub else "Function" if shape.mark.function else "Data | Model"]
+        texts += [member.__name__ for member in shape.members]
     else:
         texts = ["Choice"] if shape.members else []
         texts += [] if shape.leaf is None else [_leaf(shape.leaf)]

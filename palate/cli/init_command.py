@@ -41,7 +41,9 @@ def init(words: list[str], stages: Stages) -> int:
     inspection, _ = inspect(options.data, viewer, 0, options.held_out)
     shape = find_shape(model_at(options.model))
     parameters = shape.backbone + shape.output_head
-    start = Start(inspection, options.model, parameters, options.held_out, tuple(options.columns), out.stem)
+    proposal = inspection.proposal
+    columns = tuple(options.columns) if proposal is None else proposal.words
+    start = Start(inspection, options.model, parameters, options.held_out, columns, out.stem)
     text = starter(start)
     with tempfile.TemporaryDirectory() as folder:  # what is written must be a pipeline that runs
         draft = Path(folder) / "pipeline.yaml"
@@ -50,6 +52,8 @@ def init(words: list[str], stages: Stages) -> int:
     out.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(out, text)
     say(f"wrote {out}: {', '.join(item.plan.name for item in planned)}")
+    if proposal is not None:
+        say(f"The columns of {options.data} make no known shape. The file says what they probably hold: {proposal.line}")
     if inspection.overlap is not None and inspection.overlap.prompts.count:
         say(f"{inspection.overlap.prompts.count} prompts of {options.held_out} are in {options.data} too: `palate inspect` shows them.")
     say(f"Read it, then: palate run {out} --dry-run, and palate run {out}")

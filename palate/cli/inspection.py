@@ -20,9 +20,12 @@ from palate.data.formats import (
     ColumnTypes,
     Dropped,
     Further,
+    Proposal,
     RowKind,
     Table,
+    UnknownShapeError,
     format_of_file,
+    propose,
     read_preferences,
     read_prompts,
     read_unpaired,
@@ -144,6 +147,7 @@ class Inspection:
         statistics: of all rows.
         overlap: what it shares with another split, where the user named one.
         further: columns that no text was made of.
+        proposal: what the columns were taken for, where they make no known shape; None where they do.
     """
 
     path: str
@@ -154,10 +158,12 @@ class Inspection:
     statistics: Statistics
     overlap: Overlap | None
     further: tuple[str, ...]
+    proposal: Proposal | None = None
 
     def to_json(self) -> str:
         """Return everything except the examples, as JSON."""
         values = {"file": self.path, "kind": self.kind, "max_tokens": self.max_tokens, **asdict(self.statistics)}
+        values |= {"proposed": None if self.proposal is None else self.proposal.line}
         values |= {"further_columns": self.further, "first_dropped": [asdict(row) for row in self.dropped]}
         return json.dumps({**values, "overlap": None if self.overlap is None else asdict(self.overlap)}, indent=2, ensure_ascii=False)
 
@@ -170,6 +176,7 @@ def inspect(path: Path, viewer: Viewer, rows: int, also: Path | None) -> tuple[I
         ModelError: there is no tokenizer.
     """
     tokenizer, limit = viewer.tokens()
+    viewer, proposal = _with_proposal(viewer, path)
     kind = viewer.kind_of(path)
     further: Further = {}
     tally, examples, dropped = _surveyed(viewer, path, kind, tokenizer, limit, rows, further)
@@ -183,7 +190,26 @@ def inspect(path: Path, viewer: Viewer, rows: int, also: Path | None) -> tuple[I
         other, _, _ = _surveyed(viewer, also, kind, tokenizer, limit, 0, {})
         overlap = Overlap(str(also), tally.shared_prompts(other), tally.shared_rows(other))
     max_tokens = None if limit == NO_LIMIT else limit
-    return Inspection(str(path), kind, max_tokens, tuple(examples), tuple(dropped), tally.statistics(), overlap, tuple(further)), tokenizer
+    first, left_out = tuple(examples), tuple(dropped)
+    return Inspection(str(path), kind, max_tokens, first, left_out, tally.statistics(), overlap, tuple(further), proposal), tokenizer
+
+
+def _with_proposal(viewer: Viewer, path: Path) -> tuple[Viewer, Proposal | None]:
+    """The viewer, which reads the columns as proposed where they make no known shape and nobody says what they hold; and the proposal.
+
+    Raises:
+        UnknownShapeError: nothing can be proposed.
+    """
+    if viewer.columns != RECOGNISED:
+        return viewer, None
+    try:
+        format_of_file(path)
+    except UnknownShapeError as unknown:
+        proposal = propose(unknown.row)
+        if proposal.missing:
+            raise
+        return replace(viewer, columns=columns_of(proposal.words)), proposal
+    return viewer, None
 
 
 def _surveyed(

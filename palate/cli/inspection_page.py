@@ -37,6 +37,9 @@ def show(inspection: Inspection, tokenizer: PreTrainedTokenizerBase, console: Co
     if inspection.further:
         names = ", ".join(inspection.further)
         console.print(Text(f"no text is made of the columns {names}. If one is part of it, use --columns", style="yellow"), soft_wrap=True)
+    if inspection.proposal is not None:
+        said = "the columns make no known shape, and are read as this line says. Write it in the stage's settings, if it is right:"
+        console.print(Text(said, style="yellow"), Text(inspection.proposal.line, style="bold"), sep="\n", soft_wrap=True)
     if inspection.overlap is not None:
         for text in _shared(inspection.overlap):
             console.print(text, soft_wrap=True)

@@ -36,7 +36,7 @@ COMMANDS = {
     "forget": "Withdraw a rater or a source, and retire what was made from it.",
     "coverage": "Say which prompts judgments reach, and what to collect next.",
     "exchange": "Convert judgments from and to files of other tools.",
-    "reference": "Write docs/reference.md: every stage and each of its settings.",
+    "reference": "Write docs/reference.md and docs/api.md: every setting, the API.",
     "completion": "Print a script that completes commands in your shell.",
 }
 

@@ -149,13 +149,16 @@ def reference_parser() -> Parser:
     """What `palate reference` takes."""
     parser = Parser("reference", COMMANDS["reference"])
     default = Path("docs/reference.md")
-    parser.add_argument("--out", type=Path, default=default, metavar="FILE", help=f"where to write (default: {default})")
+    parser.add_argument(
+        "--out", type=Path, default=default, metavar="FILE", help=f"where to write, with api.md beside it (default: {default})"
+    )
     return parser
 
 
 def reference(words: list[str], stages: Stages) -> int:
-    """`palate reference`; returns the exit status. It also writes the table that help and completion read."""
+    """`palate reference`; returns the exit status. It also writes the Python API's page and types, and the table of help and completion."""
     path: Path = reference_parser().parse(words).out
+    from palate.api.api_page import api_text
     from palate.api.signatures import TYPES_FILE, types_text
     from palate.cli.settings_table import TABLE, table_text
     from palate.data.files import write_atomic
@@ -169,6 +172,7 @@ def reference(words: list[str], stages: Stages) -> int:
         write_atomic(TABLE, table_text(stages))
         say(f"wrote {TABLE}")
     if stages is STAGES:
-        write_atomic(TYPES_FILE, types_text(stages))
-        say(f"wrote {TYPES_FILE}")
+        for file, text in ((path.with_name("api.md"), api_text(stages)), (TYPES_FILE, types_text(stages))):
+            write_atomic(file, text)
+            say(f"wrote {file}")
     return 0

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from palate.cli.comparison_page import show_comparison
 from palate.cli.help_page import show
@@ -21,6 +22,9 @@ from palate.distributed.ranks import from_writer
 from palate.pipeline.option import Option
 from palate.pipeline.table import Stages
 
+if TYPE_CHECKING:
+    from palate.config.settings import Settings
+
 PAGES: Mapping[str, Callable[[Path], None]] = {"compare": show_comparison}
 """What is printed of a finished run, by its stage."""
 
@@ -32,16 +36,46 @@ def stage(command: str, words: list[str], stages: Stages) -> int:
         show(page_of(command, described(stages[command]), words))
         return 0
     from palate.config.read import read_config
-    from palate.config.settings import Settings
-    from palate.pipeline.describe import options_of
     from palate.pipeline.execute import forget, plan_lines, run_pipeline
     from palate.pipeline.plan import Planner
     from palate.runs.digests import DigestCache
     from palate.runs.record import RunPlan
     from palate.runs.trackers import tracker_names
 
-    cls = stages[command].load()
-    options = list(options_of(cls))
+    settings, values = typed(command, words, stages)
+    if values["launch"] is not None and place().world == 1:
+        return launch(values["launch"], command, words)
+    stage = read_config(stages[command].load(), settings)
+    planner = Planner(values["runs"], DigestCache(values["runs"] / ".digests.json"))
+    plan = RunPlan(command, command, seed=values["seed"], device=values["device"], shard=Shard.read(values["shard"]))
+    plan = replace(plan, keeps_state=values["keep_state"])
+    planned = planner.add(plan, stage, settings, out=values["out"], extend=values["extend"])
+    if values["dry_run"]:
+        say(plan_lines([planned])[0])
+        return 0
+    if values["fresh"]:
+        from_writer(partial(forget, [planned], [command]))
+    run_pipeline([planned], say, track=tracker_names(values["track"]))
+    if command in PAGES:
+        PAGES[command](planned.directory)
+    return 0
+
+
+def typed(command: str, words: Sequence[str], stages: Stages) -> tuple[Settings, Mapping[str, Any]]:
+    """Return the settings that the words of a stage's command give, and the words of the run beside them.
+
+    Args:
+        command: the stage.
+        words: what follows it, with `_` in the names of options.
+        stages: the table of stages.
+
+    Raises:
+        ConfigError: an option is unknown, or lacks its value. Whether values fit is for `read_config` to say.
+    """
+    from palate.config.settings import Settings
+    from palate.pipeline.describe import options_of
+
+    options = list(options_of(stages[command].load()))
     parser = Parser(command, "")
     names = _add_options(parser, options, words)
     if stages[command].words:
@@ -58,8 +92,6 @@ def stage(command: str, words: list[str], stages: Stages) -> int:
     parser.add_argument("--keep_state", action="store_true")
     parser.add_argument("--shard", default=WHOLE)
     values = vars(parser.parse(words))
-    if values["launch"] is not None and place().world == 1:
-        return launch(values["launch"], command, words)
     settings = Settings({}, {(): "command line"})
     for name in sorted(names, key=lambda name: name.count(".")):
         if values[name] is not None:
@@ -67,20 +99,7 @@ def stage(command: str, words: list[str], stages: Stages) -> int:
             settings = settings.put(tuple(name.split(".")), _value(values[name], same), f"--{name}")
     for name, path in _named(values.get("words", ()), stages[command].words).items():
         settings = settings.put((stages[command].words, name), path, f"command line ({name})")
-    stage = read_config(cls, settings)
-    planner = Planner(values["runs"], DigestCache(values["runs"] / ".digests.json"))
-    plan = RunPlan(command, command, seed=values["seed"], device=values["device"], shard=Shard.read(values["shard"]))
-    plan = replace(plan, keeps_state=values["keep_state"])
-    planned = planner.add(plan, stage, settings, out=values["out"], extend=values["extend"])
-    if values["dry_run"]:
-        say(plan_lines([planned])[0])
-        return 0
-    if values["fresh"]:
-        from_writer(partial(forget, [planned], [command]))
-    run_pipeline([planned], say, track=tracker_names(values["track"]))
-    if command in PAGES:
-        PAGES[command](planned.directory)
-    return 0
+    return settings, values
 
 
 def _named(words: Sequence[str], setting: str) -> dict[str, str]:

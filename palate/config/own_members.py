@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from typing import Any, cast
 
@@ -37,6 +37,24 @@ def function_member(members: Sequence[type]) -> type | None:
         if hint is not None and (mark := field_type(hint).mark) is not None and mark.function:
             return cls
     return None
+
+
+def of_further_kind(members: Sequence[type], values: Mapping[str, object]) -> Mapping[str, object]:
+    """Return the settings of a member whose `kind` may be one of its `FURTHER_KINDS`: other names, each with values by field."""
+    for cls in members:
+        further = _further_kinds(cls).get(str(values["kind"]))
+        if further is not None:
+            return {**further, **values, "kind": kind_of(cls)}
+    return values
+
+
+def kind_names(members: Sequence[type]) -> list[str]:
+    """Return every kind that a union of dataclasses takes, further ones too."""
+    return [str(kind_of(cls)) for cls in members] + [name for cls in members for name in _further_kinds(cls)]
+
+
+def _further_kinds(cls: type) -> Mapping[str, Mapping[str, object]]:
+    return getattr(cls, "FURTHER_KINDS", {})
 
 
 def own_class(path: str, members: Sequence[type]) -> type:

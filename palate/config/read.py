@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, fields, is_dataclass, replace
 from functools import cache
@@ -10,7 +11,16 @@ from typing import Any, TypeVar, cast
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from palate.config.object_paths import path_of
-from palate.config.own_members import FUNCTION, fitting_class, function_member, is_import_path, own_class, own_kind
+from palate.config.own_members import (
+    FUNCTION,
+    fitting_class,
+    function_member,
+    is_import_path,
+    kind_names,
+    of_further_kind,
+    own_class,
+    own_kind,
+)
 from palate.config.settings import Keys, Settings, collected, nearest, parse_word, raise_collected
 from palate.config.types import (
     FieldType,
@@ -106,16 +116,18 @@ class _Reader:
             return None
         if self._takes_objects and (found := self.given(shape, raw, keys)) is not None:
             return found
-        if raw is None or (shape.mark is not None and isinstance(raw, str) and not raw.strip()):  # an empty path is the current folder
+        word = raw[0] if shape.container is tuple and isinstance(raw, list) and len(raw) == 1 else raw  # the command line lists every word
+        if raw is None or (shape.mark is not None and isinstance(word, str) and not word.strip()):  # an empty path is the current folder
             raise self.error(
                 keys,
                 f"{_dotted(keys)} is empty: nothing, `~` or `null` stands there. Give it {type_text(annotation)}, or leave the name out"
                 f"{'' if default is MISSING else ' for its default'}.",
             )
-        if shape.members and (shape.leaf is None or isinstance(raw, Mapping) or raw in [kind_of(cls) for cls in shape.members]):
+        if shape.members and (shape.leaf is None or _is_mapping(raw) or raw in [kind_of(cls) for cls in shape.members]):
             return self.member(shape.members, raw, default, keys)
         if shape.container is tuple:
-            word = raw[0] if isinstance(raw, list) and len(raw) == 1 else raw  # the command line makes a list of every word: `--curve []`
+            if shape.mark is not None and isinstance(word, str) and not word.startswith(("[", "{")):
+                return self.leaf(shape.leaf, word, keys)
             listed = parse_word(word) if isinstance(word, str) and word.startswith("[") else raw
             items = listed if isinstance(listed, list | tuple) else [listed]
             return self.listed(shape.item, items, keys)
@@ -125,11 +137,18 @@ class _Reader:
 
     def given(self, shape: FieldType, raw: object, keys: Keys) -> object:
         """A Python object that stands for a value of this type; None where `raw` is to be read like text of a file."""
-        if shape.container is not None or raw is None or isinstance(raw, str):
+        if raw is None or isinstance(raw, str):
             return None
-        if shape.mark is not None:
-            return raw
         is_instance = is_dataclass(raw) and not isinstance(raw, type)
+        if shape.mark is not None and shape.container is tuple:
+            members = field_type(shape.item).members
+            if isinstance(raw, list | tuple) and any(isinstance(item, (*members, os.PathLike)) for item in raw):
+                return tuple(raw)
+            return (raw,) if isinstance(raw, members) else raw  # one source; else one path, or rows
+        if shape.container is not None:
+            return None
+        if shape.mark is not None and not isinstance(raw, shape.members):
+            return raw
         if not shape.members or not (is_instance or callable(raw)):
             return None
         if isinstance(raw, shape.members):
@@ -180,10 +199,11 @@ class _Reader:
         if is_import_path(values.get("kind")) and None not in kinds:
             return self.own(members, values, default, keys)
         if "kind" in values and None not in kinds:
+            values = of_further_kind(members, values)
             chosen = kinds.get(cast("str", values["kind"]))
             if chosen is None:
                 word = str(values["kind"])
-                raise self.error((*keys, "kind"), f"{_dotted(keys)} has no kind {word!r}. {nearest(word, map(str, kinds))}")
+                raise self.error((*keys, "kind"), f"{_dotted(keys)} has no kind {word!r}. {nearest(word, kind_names(members))}")
         elif isinstance(default, members):
             chosen = type(default)
         elif len(members) == 1:
@@ -250,7 +270,9 @@ def map_inputs(config: T, change: Callable[[str, str, InputMark], str]) -> T:
 
 def _map(annotation: Any, value: Any, keys: Keys, change: Callable[[str, str, InputMark], str]) -> Any:
     shape = field_type(annotation)
-    if shape.mark is not None and shape.container is None and value is not None:
+    is_list = shape.container is tuple and isinstance(value, tuple)
+    is_member = isinstance(value, shape.members)
+    if shape.mark is not None and not is_list and not is_member and value is not None:
         return change(_dotted(keys), value, shape.mark)
     if is_dataclass(value) and not isinstance(value, type):
         hints = hints_of(type(value))
@@ -258,7 +280,7 @@ def _map(annotation: Any, value: Any, keys: Keys, change: Callable[[str, str, In
         if shape.members and (path := own_kind(value, shape.members)) is not None:
             change(_dotted((*keys, "kind")), path, InputMark(function=True))
         return replace(value, **{i.name: _map(hints[i.name], getattr(value, i.name), (*keys, setting_of(i)), change) for i in own})
-    if shape.container is tuple and isinstance(value, tuple):
+    if is_list:
         return tuple(_map(shape.item, item, (*keys, str(index)), change) for index, item in enumerate(value))
     if shape.container is dict and isinstance(value, dict):
         return {name: _map(shape.item, item, (*keys, name), change) for name, item in value.items()}
@@ -285,3 +307,8 @@ def dump_config(value: object, annotation: Any = None) -> Any:
 
 def _dotted(keys: Keys) -> str:
     return ".".join(keys)
+
+
+def _is_mapping(raw: object) -> bool:
+    """Whether it is a mapping, or a word of the command line that spells one."""
+    return isinstance(raw, Mapping) or (isinstance(raw, str) and raw.startswith("{"))

@@ -88,7 +88,7 @@ class FieldType:
     Attributes:
         members: dataclasses that the field may hold.
         item: type of the items of a `tuple[item, ...]`, or of the values of a `dict[str, item]`; None for others.
-        container: `tuple`, `dict`, or None.
+        container: `tuple`, `dict`, or None. A `tuple` with a `mark` may also be one path alone.
         leaf: the whole type for pydantic, when it is neither of these.
         is_optional: whether the field may be None.
         mark: the input mark, if any.
@@ -104,16 +104,24 @@ class FieldType:
 
 @cache
 def field_type(annotation: Any) -> FieldType:
-    """Take a type apart: `X | None`, unions of dataclasses, `tuple[X, ...]`, `dict[str, X]`, or anything pydantic reads."""
+    """Take a type apart: `X | None`, unions of dataclasses, `tuple[X, ...]`, `dict[str, X]`, or anything pydantic reads.
+
+    An input can have one dataclass or one tuple beside it (`Input | tuple[Input | DataSource, ...]`).
+    """
     origin, args = typing.get_origin(annotation), typing.get_args(annotation)
     if origin in (typing.Union, types.UnionType):
         rest = tuple(arg for arg in args if arg is not types.NoneType)
         if len(rest) == 1:
             return replace(field_type(rest[0]), is_optional=True)
+        is_optional = len(rest) < len(args)
+        path = next((arg for arg in rest if typing.get_origin(arg) is Annotated and field_type(arg).mark is not None), None)
+        if path is not None:
+            (other,) = (arg for arg in rest if arg is not path)
+            return replace(field_type(other), leaf=path, mark=field_type(path).mark, is_optional=is_optional)
         members = tuple(arg for arg in rest if is_dataclass(arg))
         leaves = tuple(arg for arg in rest if not is_dataclass(arg))
         leaf = typing.Union[leaves] if leaves else None  # noqa: UP007 (built from a tuple)
-        return FieldType(members=cast("tuple[type, ...]", members), leaf=leaf, is_optional=len(rest) < len(args))
+        return FieldType(members=cast("tuple[type, ...]", members), leaf=leaf, is_optional=is_optional)
     if origin is Annotated:
         mark = next((extra for extra in args[1:] if isinstance(extra, InputMark)), None)
         inner = field_type(args[0])
@@ -183,9 +191,10 @@ def type_text(annotation: Any) -> str:
     words = [kind_of(cls) or cls.__name__ for cls in shape.members]
     if shape.mark is not None:
         names = shape.mark.names
-        words += [
+        words = [
             *(names if len(names) < MANY_NAMES else ("name",)),
             "model" if shape.mark.hub else "function" if shape.mark.function else "path",
+            *words,
         ]
     elif shape.leaf is not None:
         words += _leaf_words(shape.leaf)

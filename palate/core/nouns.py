@@ -48,13 +48,14 @@ class Prompt:
     """What a completion continues: a conversation that waits for an assistant turn, or plain text.
 
     `fields` are the further columns of the row, which scoring functions receive by name. They belong to the user and may have any name,
-    also that of a column which Palate writes. `source` is `file:row`.
+    also that of a column which Palate writes. `source` is `file:row`, and `source_name` the name of the source where several are read.
     """
 
     id: str
     conversation: Conversation
     fields: Mapping[str, object] = field(default_factory=dict)
     source: str = ""
+    source_name: str = ""
 
     @property
     def text(self) -> str:
@@ -72,12 +73,14 @@ class Demonstration:
     """A conversation to imitate; `learned` are the indices of the turns to learn from.
 
     `sampled` is the last turn as a model wrote it, with its token ids and whether it was cut. It is then the only turn that is learned.
+    `source` and `source_name` are as in `Prompt`.
     """
 
     conversation: Conversation
     learned: tuple[int, ...]
     source: str = ""
     sampled: Completion | None = None
+    source_name: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ import torch
 
 from palate.agreement.selection import ensemble_disagreement
 from palate.core import Completion, PalateError, Prompt, derive_seed
+from palate.data.data_sources import DataInput, paths_of
 from palate.data.jsonl import write_rows
 from palate.models.scalar import ScalarModel
 from palate.raters.people import project_of_run
@@ -153,13 +154,13 @@ def prompt_features(states: Floats) -> Floats:
     return np.asarray(centred @ np.random.default_rng(0).standard_normal((centred.shape[1], FEATURES)) / FEATURES**0.5)
 
 
-def ask_next(run: Run, preferences: str, ensemble: Callable[[], QueueEnsemble]) -> dict[str, dict[str, Any]]:
+def ask_next(run: Run, preferences: DataInput, ensemble: Callable[[], QueueEnsemble]) -> dict[str, dict[str, Any]]:
     """Score the items without a judgment where the preferences came from people; return a note for the summary.
 
     `scores.jsonl` is written, and the project's queue takes its order. `ensemble` is called where there is a project. A database that
     cannot be reached costs a warning and not the training.
     """
-    source = project_of_run(preferences)
+    source = next((found for path in paths_of(preferences) if (found := project_of_run(path)) is not None), None)
     if source is None:
         return {}
     from palate.ratings import open_ratings

@@ -17,6 +17,7 @@ from palate.data.rater_rows import JSON_LINES, mentions_of
 from palate.evaluation.intervals import Estimate
 from palate.evaluation.model_trace import REWARDS, shown_rater, summary_of_run
 from palate.evaluation.rater_votes import JUDGMENTS
+from palate.evaluation.recorded_sources import recorded_names
 from palate.evaluation.run_metrics import find_evaluated, other_settings, paired_change
 from palate.runs.digests import DigestCache
 from palate.runs.record import RunRecord, list_runs, parent_path, read_record, run_of
@@ -96,6 +97,8 @@ class _Contents:
         sources: dict[str, set[str]] = {}
         read: dict[Path, tuple[set[str], set[str]]] = {}
         for directory, record in runs:
+            for name in recorded_names(record):
+                sources.setdefault(name, set()).add(record.key)
             for path in _files(directory, record):
                 if path not in read:
                     read[path] = _names_in(path)

@@ -279,5 +279,7 @@ def _reward_result(card: ModelCard, task: str) -> dict[str, Any]:
     """The accuracy of a reward model on its held-out judgments."""
     reward = card.trace.rewards[-1]
     accuracy = share((reward.accuracy or 0.0) * reward.held_out, reward.held_out)
-    dataset = {"name": "held-out judgments", "type": card.trace.run.parents.get("held_out", card.trace.run.parents["preferences"])}
+    inputs = card.trace.run.parents
+    keys = [key for field, key in inputs.items() if field.split(".")[0] == ("held_out" if "held_out" in inputs else "preferences")]
+    dataset = {"name": "held-out judgments", "type": " + ".join(keys)}
     return {"task": {"type": task}, "dataset": dataset, "metrics": [_index_metric("accuracy", accuracy)]}

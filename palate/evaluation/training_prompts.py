@@ -8,13 +8,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass, field
 from pathlib import Path
 
-from pydantic import TypeAdapter
-
-from palate.config.artifacts import file_at
 from palate.core import Conversation, PalateError, Prompt
-from palate.data.formats import RECOGNISED, ColumnTypes, read_prompts
+from palate.data.formats import RECOGNISED, read_prompts
 from palate.data.voted_labels import read_voted_labels
-from palate.runs.record import RECORD, RunRecord, ancestry, parent_path, read_record
+from palate.evaluation.recorded_sources import RecordedSource, recorded_sources
+from palate.runs.record import RECORD, RunRecord, ancestry, read_record
 
 FILES = {"data": "demonstrations.jsonl", "preferences": "preferences.jsonl", "prompts": "prompts.jsonl"}
 """Settings that name what a stage learns from, with the file that they mean inside a run."""
@@ -88,24 +86,21 @@ def _training_runs(directory: Path) -> Iterator[tuple[Path, RunRecord]]:
 
 def _training_prompts(directory: Path, record: RunRecord, read: dict[str, frozenset[str]]) -> frozenset[str]:
     """Return the digests of the conversations that a training run read. `read` keeps those of each file, as runs share files."""
-    columns: ColumnTypes = TypeAdapter(ColumnTypes).validate_python(record.config["columns"]) if "columns" in record.config else RECOGNISED
-    limit = record.config.get("limit")
     found: frozenset[str] = frozenset()
-    for parent in record.parents:
-        if parent.field in FILES:
-            file = file_at(str(parent_path(directory, parent)), FILES[parent.field])
-            name = f"{file} {limit} {columns}"
-            if name not in read:
-                read[name] = frozenset(map(conversation_digest, _conversations(file, limit if isinstance(limit, int) else None, columns)))
-            found |= read[name]
+    for setting, name in FILES.items():
+        for source in recorded_sources(directory, record, setting, name):
+            key = f"{source.file} {source.limit} {source.columns}"
+            if key not in read:
+                read[key] = frozenset(map(conversation_digest, _conversations(source)))
+            found |= read[key]
     return found
 
 
-def _conversations(file: Path, limit: int | None, columns: ColumnTypes) -> Iterator[Conversation]:
-    if limit is None and columns == RECOGNISED and _is_collected(file):
-        prompts = {id(one.prompt): one.prompt for one in read_voted_labels(file)}
+def _conversations(source: RecordedSource) -> Iterator[Conversation]:
+    if source.limit is None and source.columns == RECOGNISED and _is_collected(source.file):
+        prompts = {id(one.prompt): one.prompt for one in read_voted_labels(source.file)}
         return (prompt.conversation for prompt in prompts.values())
-    return (prompt.conversation for prompt in read_prompts(file, limit=limit, columns=columns).rows)
+    return (prompt.conversation for prompt in read_prompts(source.file, limit=source.limit, columns=source.columns).rows)
 
 
 def _is_collected(file: Path) -> bool:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
-from palate.config.artifacts import file_at
 from palate.core import DataError, Prompt
-from palate.data.formats import RECOGNISED, ColumnTypes, Dropped, format_of_file, read_prompts
+from palate.data.data_sources import DataInput, content_beside_source, data_name, read_data
+from palate.data.formats import RECOGNISED, ColumnTypes, Dropped, Table, format_of_file, read_prompts
 from palate.runs.run import Run
 from palate.samplers.sampler import PromptReader
 from palate.text.remarks import date_remarks
@@ -14,21 +15,29 @@ from palate.text.spans import prompt_ids
 from palate.text.template import Unusable
 
 
-def prompts_at(run: Run, path: str, limit: int | None, columns: ColumnTypes = RECOGNISED) -> list[Prompt]:
-    """Return the distinct prompts in file order, and record the dropped rows in the run.
+def prompts_at(run: Run, data: DataInput, limit: int | None, columns: ColumnTypes = RECOGNISED) -> list[Prompt]:
+    """Return the distinct prompts in the order of the files, and record the dropped rows in the run.
 
     Prompts with one text are different where the user's columns differ, such as the answer that a scoring function expects. Rows of pairs
-    and judgments are about completions, and so are their columns: there each text is one prompt, with the columns of its first row.
+    and judgments are about completions, and so are their columns: there each text is one prompt, with the columns of its first row. A
+    prompt that several sources have is of the first of them.
     """
-    file = file_at(path, "prompts.jsonl")
-    table = read_prompts(file, limit=limit, columns=columns)
-    is_about_completions = format_of_file(file, columns).kind in {"preferences", "unpaired"}
+    about_completions: dict[str, bool] = {}
+
+    def read(path: Path, *, limit: int | None, columns: ColumnTypes) -> Table[Prompt]:
+        table = read_prompts(path, limit=limit, columns=columns)
+        is_about_completions = format_of_file(path, columns).kind in {"preferences", "unpaired"}
+        about_completions.update((prompt.source, is_about_completions) for prompt in table.rows)
+        return table
+
+    table, path = read_data(data, "prompts.jsonl", read, limit, columns), data_name(data)
     distinct: dict[object, Prompt] = {}
     repeated = []
     for prompt in table.rows:
-        first = distinct.setdefault(prompt.conversation if is_about_completions else prompt.content, prompt)
+        content = content_beside_source(prompt)
+        first = distinct.setdefault(prompt.conversation if about_completions[prompt.source] else content, prompt)
         if first is not prompt:
-            is_same = first.content == prompt.content
+            is_same = content_beside_source(first) == content
             repeated.append("the prompt of an earlier row" if is_same else "the prompt of an earlier row, with other columns")
     run.dropped(path, [row.kind for row in table.dropped] + repeated)
     run.columns_left_out(path, table.further)

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Literal, Protocol, TypeVar
 
 import torch
 from torch import Tensor
 
-from palate.config.artifacts import file_at, model_at
-from palate.config.types import Amount, Count, Input, ModelInput, name_of_kind
+from palate.config.artifacts import model_at
+from palate.config.types import Amount, Count, ModelInput, name_of_kind
 from palate.core import ConfigError, DataError, TrainingError, derive_seed
 from palate.core.process import before_sharing_out
+from palate.data.data_sources import DataInput, data_name, read_data, sources_of, unweighted_sources, weights_of
 from palate.data.formats import MEAN, ColumnTypes, Recognised, read_preferences
 from palate.distributed.windows import windows
 from palate.evaluation.tax import TaxMeter, TaxProbes
@@ -25,6 +27,7 @@ from palate.objectives.reduce import Sums
 from palate.runs.run import Run
 from palate.text.pack import longest_of
 from palate.training.comparisons import JudgedPrompt, judged_prompts, overall
+from palate.training.epochs import mixture_of, sources_summary
 from palate.training.fit import epochs_of, fit, mean_loss, warn_of_few_steps
 from palate.training.keep import Keep, Last
 from palate.training.learner import Learner
@@ -77,14 +80,15 @@ class Direct:
     Attributes:
         model: the policy to start from; usually the fine-tuned one.
         preferences: pairs; answers to several questions about a pair are added up in logits. kto and bco use both sides as single
-            completions, one desirable and one not, and also read unpaired preferences.
+            completions, one desirable and one not, and also read unpaired preferences. One path, or several sources with weights
+            (docs/data.md).
         columns: what the columns of `preferences` and `held_out` hold where their names do not say it: a type, and columns by name.
         dimension: the dimension by which ratings on several dimensions become pairs; `mean` uses the mean of all.
         reference: the model that the policy must stay close to; none uses `model`.
         reference_kind: uniform replaces the reference model by a uniform distribution; then nothing keeps the policy close to a model.
         reference_update: how the reference follows the policy (TR-DPO); none leaves it as it is.
         weighting: wpo weights each pair by how likely the policy is to write such completions itself; it needs a second forward pass.
-        limit: how many preferences are read, at most; none reads all.
+        limit: how many preferences are read, at most, of each source; none reads all.
         epochs: epochs over the data.
         prompts_per_step: prompts, with all their pairs, per optimizer step.
         max_tokens: most tokens of prompt and completion together; none uses the model's limit.
@@ -101,7 +105,7 @@ class Direct:
     """
 
     model: ModelInput
-    preferences: Input
+    preferences: DataInput
     columns: ColumnTypes = field(default_factory=Recognised)
     dimension: str = MEAN
     reference: ModelInput | None = None
@@ -118,12 +122,14 @@ class Direct:
     adapters: LoRA | None = None
     dtype: DType = "auto"
     checkpoint_activations: bool = False
-    held_out: Input | None = None
+    held_out: DataInput | None = None
     keep: Keep = field(default_factory=Last)
     tax: TaxProbes | None = None
 
     def check(self) -> None:
         """Raise ConfigError when settings contradict each other."""
+        sources_of(self.preferences)
+        unweighted_sources(self.held_out)
         check_keep(self.keep, self.held_out)
         check_packages(self.optimizer, self.adapters)
         if self.reference_update is not None and (self.adapters is not None or self.dtype not in ("auto", "float32")):
@@ -156,7 +162,9 @@ class Direct:
         policy = trainable(run, policy, base, self.adapters, checkpoint_activations=self.checkpoint_activations)
         examples = self._examples(run, policy, self.preferences, "preferences.jsonl", self.limit)
         held_out = [] if self.held_out is None else self._examples(run, policy, self.held_out, "held_out.jsonl", None)
-        epochs = epochs_of(run, len(examples), self.prompts_per_step, self.epochs, lambda k: examples[k].source)
+        sources = [example.source_name for example in examples]
+        mixture = mixture_of(sources, weights_of(self.preferences))
+        epochs = epochs_of(run, len(examples), self.prompts_per_step, self.epochs, lambda k: examples[k].source, mixture)
         tax = None if self.tax is None else TaxMeter(self.tax, run, policy, self.tokens_per_microbatch, epochs.steps)
         reference = self._reference(policy, longest_of([example.tree for example in [*examples, *held_out]]))
         learner = Learner({"policy": policy.module, **reference.modules}, self.optimizer, epochs.steps, dtype=dtype)
@@ -184,7 +192,8 @@ class Direct:
         lost = {} if tax is None else {"tax": tax.finish()}
         keep_model(run, trained(run, policy, self.adapters, learner), self.adapters)
         unit, rows = ("unpaired" if self.objective.is_unpaired else "pairs"), inputs.rows[: len(examples)]
-        run.summary({"prompts": len(examples), unit: sum(rows), "steps": epochs.steps, "last": last, **lost})
+        figures = {"prompts": len(examples), unit: sum(rows), **sources_summary(sources, mixture)}
+        run.summary({**figures, "steps": epochs.steps, "last": last, **lost})
 
     @property
     def _dtype(self) -> DType:
@@ -202,16 +211,16 @@ class Direct:
             share_out(model.module.requires_grad_(requires_grad=False), windows())
         return FixedReference(model) if self.reference_update is None else MovingReference(model, self.reference_update)
 
-    def _examples(self, run: Run, policy: CausalPolicy, path: str, name: str, limit: int | None) -> list[Any]:
-        """Return the preferences at `path` (or in its file `name`) by prompt: pairs, or unpaired ones where the objective needs these."""
-        max_tokens = token_limit(policy, self.max_tokens)
+    def _examples(self, run: Run, policy: CausalPolicy, data: DataInput, name: str, limit: int | None) -> list[Any]:
+        """Return the preferences in `data` (or the file `name` of a run) by prompt; unpaired ones where the objective needs these."""
+        max_tokens, path = token_limit(policy, self.max_tokens), data_name(data)
         prompts: list[JudgedPrompt] | list[RatedPrompt]
         if self.objective.is_unpaired:
-            unpaired = read_unpaired(file_at(path, name), limit, self.columns)
+            unpaired = read_data(data, name, read_unpaired, limit, self.columns)
             dropped, further = unpaired.dropped, unpaired.further
             prompts, reasons = rated_prompts(unpaired.rows, policy.tokenizer, max_tokens)
         else:
-            table = read_preferences(file_at(path, name), limit=limit, dimension=self.dimension, columns=self.columns)
+            table = read_data(data, name, partial(read_preferences, dimension=self.dimension), limit, self.columns)
             dropped, further = table.dropped, table.further
             judged, reasons = judged_prompts(table.rows, policy.tokenizer, max_tokens)
             prompts = overall(judged)

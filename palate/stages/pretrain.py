@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from palate.config.artifacts import file_at
 from palate.config.types import Amount, Count, Input
 from palate.core import ConfigError, derive_seed
+from palate.data.data_sources import DataInput, data_name, sources_of, stream_data, weights_of
 from palate.data.formats import ColumnTypes, Further, Recognised, stream_texts
 from palate.models.load import Architecture, load_tokenizer, new_policy
 from palate.models.precision import DType, dtype_of
 from palate.objectives.supervised import CrossEntropy, SupervisedObjective
 from palate.runs.run import Run
 from palate.text.spans import document_trees
+from palate.training.epochs import mixture_of
 from palate.training.fit import epochs_of
 from palate.training.imitation import Imitation, trees_of
 from palate.training.learner import Learner
@@ -37,7 +38,7 @@ class Pretrain:
         dtype: the type that forward and backward pass compute in; auto is bfloat16 on GPUs, else float32. Weights stay float32.
     """
 
-    data: Input
+    data: DataInput
     tokenizer: Input
     columns: ColumnTypes = field(default_factory=Recognised)
     architecture: Architecture = field(default_factory=Architecture)
@@ -50,6 +51,7 @@ class Pretrain:
 
     def check(self) -> None:
         """Raise ConfigError when the heads do not divide the width."""
+        sources_of(self.data)
         size = self.architecture
         if size.hidden_size % size.heads or (size.hidden_size // size.heads) % 2:
             raise ConfigError(f"hidden_size {size.hidden_size} must be an even multiple of heads {size.heads}. Change one of them")
@@ -61,9 +63,11 @@ class Pretrain:
         policy = new_policy(tokenizer, size, derive_seed(run.seed, "weights"))
 
         further: Further = {}
-        rows = stream_texts(file_at(self.data, "corpus.jsonl"), columns=self.columns, further=further)
-        trees = trees_of(run, rows, lambda document: document_trees(tokenizer, document, size.max_positions), self.data, further=further)
-        epochs = epochs_of(run, len(trees), self.documents_per_step, self.epochs, trees.name)
+        rows = stream_data(self.data, "corpus.jsonl", stream_texts, None, self.columns, further)
+        name = data_name(self.data)
+        trees = trees_of(run, rows, lambda document: document_trees(tokenizer, document, size.max_positions), name, further=further)
+        mixture = mixture_of(trees.source_names, weights_of(self.data))
+        epochs = epochs_of(run, len(trees), self.documents_per_step, self.epochs, trees.name, mixture)
         learner = Learner({"policy": policy.module}, self.optimizer, epochs.steps, dtype=dtype_of(self.dtype))
         Imitation(policy, self.objective, self.tokens_per_microbatch).learn(run, trees, epochs, learner)
         keep_model(run, trained(run, policy, None, learner), None)

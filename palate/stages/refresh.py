@@ -10,9 +10,10 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from palate.config.artifacts import file_at, model_at
+from palate.config.artifacts import model_at
 from palate.config.types import Amount, Count, Input, Share
 from palate.core import ConfigError, DataError, Preference, Tracker, derive_seed
+from palate.data.data_sources import DataInput, data_name, read_data, unweighted_sources
 from palate.data.formats import ColumnTypes, Recognised, read_preferences
 from palate.data.jsonl import write_rows
 from palate.data.splits import split_held_out
@@ -69,7 +70,7 @@ class Refresh:
     """
 
     reward: Input
-    preferences: Input
+    preferences: DataInput
     samples: Input
     columns: ColumnTypes = field(default_factory=Recognised)
     replay: tuple[Input, ...] = ()
@@ -86,6 +87,7 @@ class Refresh:
 
     def check(self) -> None:
         """Raise ConfigError when a share is out of range."""
+        unweighted_sources(self.preferences)
         if not 0 < self.held_out_share < 1:
             raise ConfigError(f"held_out_share must lie between 0 and 1, got {self.held_out_share}: a new model needs a test")
         if not self.replay_share < 1:
@@ -99,14 +101,14 @@ class Refresh:
         new = self._read(run, self.preferences, "preferences.jsonl", model)
         train, test = split_held_out(new, self.held_out_share, derive_seed(run.seed, "held_out"))
         if not train:
-            raise DataError(f"{self.preferences}: a single prompt cannot be both trained and tested on. Judge more prompts")
+            raise DataError(f"{data_name(self.preferences)}: a single prompt cannot be both trained and tested on. Judge more prompts")
         tests = {"new": test}
         if self.held_out:
             tests["old"] = [row for path in self.held_out for row in self._read(run, path, "held_out.jsonl", model)]
         old = self._old(run, tests, model)
         prompts, dropped, last = self._train(run, run, model, [*train, *self._replayed(run, old, train)])
         run.dropped("preferences that do not fit", dropped)
-        tell_of(run, self.preferences, prompts)
+        tell_of(run, data_name(self.preferences), prompts)
         samples, trees = reference_samples(run, self.samples, LearnedReward(model))
         scores_before, scores_after = raw_scores(before, trees), raw_scores(model, trees)
         model.normalisation, spread = normalisation_of(scores_after)
@@ -149,13 +151,13 @@ class Refresh:
         model.module.eval()
         return data.judged, dropped, last
 
-    def _read(self, run: Run, path: str, name: str, model: ScalarModel) -> list[Preference]:
+    def _read(self, run: Run, data: DataInput, name: str, model: ScalarModel) -> list[Preference]:
         """Return the preferences on dimensions that the model has heads for.
 
         Raises:
             DataError: there is none.
         """
-        table = read_preferences(file_at(path, name), columns=self.columns)
+        table, path = read_data(data, name, read_preferences, None, self.columns), data_name(data)
         run.columns_left_out(path, table.further)
         known = [preference for preference in table.rows if preference.dimension in model.heads]
         unknown = [f"the model has no head {p.dimension}" for p in table.rows if p.dimension not in model.heads]

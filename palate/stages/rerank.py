@@ -13,6 +13,7 @@ from palate.config.artifacts import file_at, model_at
 from palate.config.functions import load_gold
 from palate.config.types import Count, FunctionInput, Input, ModelInput
 from palate.core import Completion, ConfigError, DataError, Prompt, Sampling, derive_seed
+from palate.data.data_sources import DataInput, unweighted_sources
 from palate.data.formats import ColumnTypes, Recognised, completion_row, read_samples, sample_row
 from palate.data.jsonl import write_rows
 from palate.distributed.ranks import from_writer
@@ -38,9 +39,9 @@ class Rerank:
         samples: completions that were drawn before, in place of model and prompts; the first `n` of each prompt compete.
         reward: a reward model, or the run that trained it; a short form of `rewards` with this model alone.
         rewards: the parts of the reward by name, as in `online`: reward models, functions, rules, servers, judges, rubrics.
-        prompts: the prompts to complete.
+        prompts: the prompts to complete; one path, or several sources (docs/data.md).
         columns: what the columns of the prompts hold where their names do not say it: a type, and columns by name.
-        limit: how many prompts are read, at most; none reads all.
+        limit: how many prompts are read, at most, of each source; none reads all.
         n: completions per prompt.
         sampling: the temperature, and the length of the longest completion.
         sampler: what draws: this process (local), or a server with an OpenAI-compatible API (openai).
@@ -50,7 +51,7 @@ class Rerank:
     """
 
     model: ModelInput | None = None
-    prompts: Input | None = None
+    prompts: DataInput | None = None
     reward: Input | None = None
     rewards: dict[str, RewardPart] = field(default_factory=dict)
     samples: Input | None = None
@@ -65,6 +66,7 @@ class Rerank:
 
     def check(self) -> None:
         """Raise ConfigError where the sampler cannot draw so, or there is not exactly one reward or one source of completions."""
+        unweighted_sources(self.prompts)
         require_one_reward("rerank", self.reward, self.rewards)
         named = [self.model is not None, self.prompts is not None]
         if any(named) if self.samples is not None else not all(named):

@@ -9,10 +9,11 @@ from typing import Any, Literal
 
 from torch import nn
 
-from palate.config.artifacts import file_at, model_at
+from palate.config.artifacts import model_at
 from palate.config.types import Amount, Count, Input, ModelInput, name_of_kind
 from palate.core import ConfigError, DataError, Preference, derive_seed
 from palate.core.process import before_sharing_out
+from palate.data.data_sources import DataInput, data_name, read_data, sources_of, unweighted_sources, weights_of
 from palate.data.formats import MEAN, ColumnTypes, Recognised, read_preferences
 from palate.data.jsonl import write_rows
 from palate.data.prompt_region import PromptRegion
@@ -35,7 +36,8 @@ from palate.runs.member_runs import member_runs
 from palate.runs.run import Run
 from palate.training.bootstrap import Members
 from palate.training.checkpoints import check_stop
-from palate.training.comparisons import JudgedPrompt, judged_prompts
+from palate.training.comparisons import judged_prompts
+from palate.training.epochs import mixture_of, sources_summary
 from palate.training.fit import epochs_of, fit, mean_loss, warn_of_few_steps
 from palate.training.keep import Best, Keep, Last
 from palate.training.learner import Learner
@@ -44,7 +46,7 @@ from palate.training.model_io import check_packages, keep_model, search, token_l
 from palate.training.optimizer import AdamW
 from palate.training.rater_groups import RaterGroups, by_group, require_votes
 from palate.training.reward_batches import RewardBatches, scored_loss
-from palate.training.reward_task import RewardTask
+from palate.training.reward_task import RewardTask, check_dimensions
 from palate.training.template_remarks import tell_of
 
 
@@ -54,7 +56,8 @@ class Reward:
 
     Attributes:
         model: the language model whose backbone the reward model starts from; usually the fine-tuned one.
-        preferences: the preferences to learn; each dimension that occurs gets its own head.
+        preferences: the preferences to learn; each dimension that occurs gets its own head. One path, or several sources with weights
+            (docs/data.md).
         columns: what the columns of `preferences` and `held_out` hold where their names do not say it: a type, and columns by name.
         dimension: the dimension by which ratings on several dimensions become pairs; `mean` uses the mean of all.
         held_out: preferences for testing; none sets `held_out_share` of the prompts aside.
@@ -85,10 +88,10 @@ class Reward:
     """
 
     model: ModelInput
-    preferences: Input
+    preferences: DataInput
     columns: ColumnTypes = field(default_factory=Recognised)
     dimension: str = MEAN
-    held_out: Input | None = None
+    held_out: DataInput | None = None
     reference_samples: Input | None = None
     held_out_share: float = 0.1
     limit: Count | None = None
@@ -112,6 +115,8 @@ class Reward:
 
     def check(self) -> None:
         """Raise ConfigError when a share or a weight is out of range, settings contradict each other, or a package is missing."""
+        sources_of(self.preferences)
+        unweighted_sources(self.held_out)
         check_packages(self.optimizer, self.adapters)
         if (self.held_out is None or isinstance(self.keep, Best)) and not 0 < self.held_out_share < 1:
             raise ConfigError(f"held_out_share must lie between 0 and 1, got {self.held_out_share}: a reward model needs a test")
@@ -169,7 +174,8 @@ class Reward:
     def _trained(self, run: Run, task: RewardTask, model: ScalarModel) -> dict[str, object]:
         """Train a model, write it with its report card and its predictions, and return the figures of the summary."""
         data = task.data
-        epochs = epochs_of(run, task.count, self.prompts_per_step, self.epochs, lambda k: data.judged[k].source)
+        mixture = mixture_of(task.source_names, weights_of(self.preferences))
+        epochs = epochs_of(run, task.count, self.prompts_per_step, self.epochs, lambda k: data.judged[k].source, mixture)
         warn_of_few_steps(run, epochs, sum(len(data.judged[k].pairs) for k in task.training))
         learned = data.learned(self.optimizer.lr)
         modules: dict[str, nn.Module] = {"reward": model.module}
@@ -196,6 +202,7 @@ class Reward:
         return {
             "prompts": task.count,
             "preferences": task.preferences,
+            **sources_summary(task.source_names, mixture),
             "last": last,
             "learned": data.learned_figures(learned),
             **({} if model.likelihood is None else {"likelihood": model.likelihood.figures(model.heads)}),
@@ -220,7 +227,7 @@ class Reward:
             DataError: nothing is left to train or to test on.
         """
         dimensions = tuple(dict.fromkeys(preference.dimension for preference in train))
-        limit = token_limit(model, self.max_tokens)
+        limit, name = token_limit(model, self.max_tokens), data_name(self.preferences)
         train, choosing = (
             (train, []) if isinstance(self.keep, Last) else split_held_out(train, self.held_out_share, derive_seed(run.seed, "keep"))
         )
@@ -228,12 +235,10 @@ class Reward:
         choosing_prompts, _ = judged_prompts(choosing, model.tokenizer, limit)
         test_prompts, dropped_test = judged_prompts(test, model.tokenizer, limit)
         run.dropped("preferences that do not fit", dropped + dropped_test)
-        tell_of(run, self.preferences, [*train_prompts, *choosing_prompts, *test_prompts])
+        tell_of(run, name, [*train_prompts, *choosing_prompts, *test_prompts])
         if not train_prompts or not test_prompts:
-            raise DataError(
-                f"{self.preferences}: nothing is left to {'test' if train_prompts else 'train'} on; {sorted(set(dropped + dropped_test))}"
-            )
-        _check_dimensions(run, dimensions, test_prompts, self.held_out or self.preferences)
+            raise DataError(f"{name}: nothing is left to {'test' if train_prompts else 'train'} on; {sorted(set(dropped + dropped_test))}")
+        check_dimensions(run, dimensions, test_prompts, name if self.held_out is None else data_name(self.held_out))
         data = RewardBatches.of(self.objective, train_prompts + choosing_prompts, self.rater_weights)
         if data.unused:
             run.dropped("rankings", list(data.unused))
@@ -242,7 +247,7 @@ class Reward:
         count = sum(prompt.preferences[0].prompt.conversation not in choosing_conversations for prompt in data.judged)
         if not count:
             unused = sorted(set(data.unused))
-            raise DataError(f"{self.preferences}: {name_of_kind(self.objective)} can use none of the preferences; {unused}")
+            raise DataError(f"{name}: {name_of_kind(self.objective)} can use none of the preferences; {unused}")
         return RewardTask(dimensions, dimensions, data, count, train_prompts, test_prompts)
 
     def _untrained(self, run: Run, dimensions: tuple[str, ...], heads_of: Run) -> ScalarModel:
@@ -262,18 +267,17 @@ class Reward:
 
     def _split(self, run: Run) -> tuple[list[Preference], list[Preference]]:
         """Return the preferences to train and to test on; no prompt is in both."""
-        table = read_preferences(
-            file_at(self.preferences, "preferences.jsonl"), limit=self.limit, dimension=self.dimension, columns=self.columns
-        )
-        run.columns_left_out(self.preferences, table.further)
+        read, name = partial(read_preferences, dimension=self.dimension), data_name(self.preferences)
+        table = read_data(self.preferences, "preferences.jsonl", read, self.limit, self.columns)
+        run.columns_left_out(name, table.further)
         reasons = [row.kind for row in table.dropped]
-        rows = self._grouped(run, self.preferences, table.rows)
+        rows = self._grouped(run, name, table.rows)
         if self.groups is not None:
-            require_votes(self.preferences, rows, self.groups.read())
+            require_votes(name, rows, self.groups.read())
         if self.held_out is not None:
-            held_out = read_preferences(file_at(self.held_out, "held_out.jsonl"), dimension=self.dimension, columns=self.columns)
-            run.dropped(self.held_out, [row.kind for row in held_out.dropped])
-            test = self._grouped(run, self.held_out, held_out.rows)
+            held_out = read_data(self.held_out, "held_out.jsonl", read, None, self.columns)
+            run.dropped(data_name(self.held_out), [row.kind for row in held_out.dropped])
+            test = self._grouped(run, data_name(self.held_out), held_out.rows)
             prompts = {preference.prompt.conversation for preference in test}
             train = [preference for preference in rows if preference.prompt.conversation not in prompts]
             reasons += ["its prompt is held out"] * (len(rows) - len(train))
@@ -282,9 +286,9 @@ class Reward:
         if self.leave_out is not None:
             train, count = self.leave_out.removed_from(train, derive_seed(run.seed, "leave_out"))
             reasons += ["its prompt is in the region that is left out"] * count
-        run.dropped(self.preferences, reasons)
+        run.dropped(name, reasons)
         if not train:
-            raise DataError(f"{self.preferences}: no preference is left to train on. Give more prompts, or leave out fewer")
+            raise DataError(f"{name}: no preference is left to train on. Give more prompts, or leave out fewer")
         return (shuffled(train, derive_seed(run.seed, "shuffle")) if self.control == "shuffled" else train), test
 
     def _grouped(self, run: Run, path: str, rows: list[Preference]) -> list[Preference]:
@@ -304,16 +308,3 @@ class Reward:
             trees = [prompt.tree for prompt in task.judged[:REFERENCE_PROMPTS]]
         model.normalisation, spread = normalisation_of(reward.score_trees(trees), len(task.heads) // len(task.dimensions))
         return spread
-
-
-def _check_dimensions(run: Run, dimensions: tuple[str, ...], tests: Sequence[JudgedPrompt], path: str) -> None:
-    """Record held-out judgments of dimensions that are not trained on; raise DataError where there are no others."""
-    tested = [pair.dimension for prompt in tests for pair in prompt.pairs]
-    others = [dimension for dimension in tested if dimension not in dimensions]
-    if len(others) == len(tested):
-        raise DataError(
-            f"{path}: the held-out judgments are about {', '.join(dict.fromkeys(others))}, and the model learns {', '.join(dimensions)}. "
-            "Hold out judgments of a dimension that is trained on"
-        )
-    if others:
-        run.dropped("held-out judgments", [f"the model does not learn {dimension}" for dimension in others])

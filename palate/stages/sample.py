@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from palate.config.artifacts import model_at
-from palate.config.types import Count, Input, ModelInput
+from palate.config.types import Count, ModelInput
 from palate.core import Sampling, derive_seed
+from palate.data.data_sources import DataInput, unweighted_sources
 from palate.data.formats import ColumnTypes, Recognised, sample_row
 from palate.data.jsonl import read_rows
 from palate.models.precision import DType
@@ -26,9 +27,9 @@ class Sample:
 
     Attributes:
         model: the model to sample from. Where a server has it, only its tokenizer and its configuration are read here.
-        prompts: prompts, or rows that have a prompt.
+        prompts: prompts, or rows that have a prompt; one path, or several sources (docs/data.md).
         columns: what the columns of the prompts hold where their names do not say it: a type, and columns by name.
-        limit: how many prompts are read, at most; none reads all.
+        limit: how many prompts are read, at most, of each source; none reads all.
         samples_per_prompt: completions per prompt.
         sampling: temperature, top-p, top-k, and the length of the longest completion in tokens.
         sampler: what draws: this process (local), or a server with an OpenAI-compatible API (openai).
@@ -36,7 +37,7 @@ class Sample:
     """
 
     model: ModelInput
-    prompts: Input
+    prompts: DataInput
     columns: ColumnTypes = field(default_factory=Recognised)
     limit: Count | None = None
     samples_per_prompt: Count = 4
@@ -46,6 +47,7 @@ class Sample:
 
     def check(self) -> None:
         """Raise ConfigError where the sampler cannot draw so."""
+        unweighted_sources(self.prompts)
         self.sampler.check(self.sampling)
 
     def run(self, run: Run) -> None:

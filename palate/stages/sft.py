@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from palate.config.artifacts import file_at, model_at
-from palate.config.types import Amount, Count, Input, ModelInput
+from palate.config.artifacts import model_at
+from palate.config.types import Amount, Count, ModelInput
 from palate.core.process import before_sharing_out
+from palate.data.data_sources import DataInput, data_name, sources_of, stream_data, unweighted_sources, weights_of
 from palate.data.formats import ColumnTypes, Further, Recognised, stream_demonstrations
 from palate.models.adapters import LoRA, four_bit_of
 from palate.models.causal import CausalPolicy
@@ -19,6 +20,7 @@ from palate.text.pack import Tree
 from palate.text.remarks import demonstration_remarks
 from palate.text.spans import demonstration_tree
 from palate.text.treefile import TreeFile
+from palate.training.epochs import mixture_of
 from palate.training.fit import epochs_of
 from palate.training.imitation import Imitation, trees_of
 from palate.training.keep import Keep, Last
@@ -33,9 +35,9 @@ class SFT:
 
     Attributes:
         model: the model to start from.
-        data: demonstrations, or preference pairs, whose chosen side is learned.
+        data: demonstrations, or preference pairs, whose chosen side is learned; one path, or several sources with weights (docs/data.md).
         columns: what the columns of `data` and `held_out` hold where their names do not say it: a type, and columns by name.
-        limit: how many rows are read, at most; none reads all.
+        limit: how many rows are read, at most, of each source; none reads all.
         epochs: epochs over the data.
         demonstrations_per_step: demonstrations per optimizer step.
         max_tokens: most tokens of prompt and completion together; longer rows are dropped and counted. None uses the model's limit.
@@ -50,7 +52,7 @@ class SFT:
     """
 
     model: ModelInput
-    data: Input
+    data: DataInput
     columns: ColumnTypes = field(default_factory=Recognised)
     limit: Count | None = None
     epochs: Amount = 1.0
@@ -62,11 +64,13 @@ class SFT:
     adapters: LoRA | None = None
     dtype: DType = "auto"
     checkpoint_activations: bool = False
-    held_out: Input | None = None
+    held_out: DataInput | None = None
     keep: Keep = field(default_factory=Last)
 
     def check(self) -> None:
         """Raise ConfigError when `keep: best` has no held-out data, or a package is missing."""
+        sources_of(self.data)
+        unweighted_sources(self.held_out)
         check_keep(self.keep, self.held_out)
         check_packages(self.optimizer, self.adapters)
 
@@ -78,23 +82,24 @@ class SFT:
         policy = trainable(run, policy, base, self.adapters, checkpoint_activations=self.checkpoint_activations)
         trees = self._trees(run, policy, self.data, "trees", self.limit)
         held_out: Sequence[Tree] = () if self.held_out is None else self._trees(run, policy, self.held_out, "held_out", None)
-        epochs = epochs_of(run, len(trees), self.demonstrations_per_step, self.epochs, trees.name)
+        mixture = mixture_of(trees.source_names, weights_of(self.data))
+        epochs = epochs_of(run, len(trees), self.demonstrations_per_step, self.epochs, trees.name, mixture)
         learner = Learner({"policy": policy.module}, self.optimizer, epochs.steps, dtype=dtype_of(self.dtype))
         task = Imitation(policy, self.objective, self.tokens_per_microbatch)
         task.learn(run, trees, epochs, learner, search(self.keep, lambda: task.mean_loss(held_out)))
         keep_model(run, trained(run, policy, self.adapters, learner), self.adapters)
 
-    def _trees(self, run: Run, policy: CausalPolicy, path: str, folder: str, limit: int | None) -> TreeFile:
-        """Return the demonstrations at `path` as trees, written to a folder of the run's state."""
+    def _trees(self, run: Run, policy: CausalPolicy, data: DataInput, folder: str, limit: int | None) -> TreeFile:
+        """Return the demonstrations of `data` as trees, written to a folder of the run's state."""
         max_tokens = token_limit(policy, self.max_tokens)
         further: Further = {}
-        rows = stream_demonstrations(file_at(path, "demonstrations.jsonl"), limit=limit, columns=self.columns, further=further)
+        rows = stream_data(data, "demonstrations.jsonl", stream_demonstrations, limit, self.columns, further)
         tokenizer = policy.tokenizer
         return trees_of(
             run,
             rows,
             lambda row: (demonstration_tree(tokenizer, row, max_tokens),),
-            path,
+            data_name(data),
             folder,
             further,
             lambda row, trees: demonstration_remarks(tokenizer, row, len(trees[0].branches)),

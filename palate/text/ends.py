@@ -83,12 +83,13 @@ def eos_id(tokenizer: PreTrainedTokenizerBase) -> int:
     Raises:
         ModelError: it does not have one, so completions could not end.
     """
-    if tokenizer.eos_token_id is None:
+    eos = cast("int | None", tokenizer.eos_token_id)  # looked up once: transformers searches all special tokens for it
+    if eos is None:
         raise ModelError(
             f"the tokenizer {tokenizer.name_or_path} has no EOS token, so no completion could end. "
             "Set `eos_token` in its tokenizer_config.json."
         )
-    return cast("int", tokenizer.eos_token_id)
+    return eos
 
 
 def special_ids(tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
@@ -130,10 +131,12 @@ def unterminated(tokenizer: PreTrainedTokenizerBase, conversation: Conversation)
     ends = _end_texts(tokenizer)
     last = len(conversation) - 1
     ended = [message.role == "assistant" or (message.role == "text" and i == last) for i, message in enumerate(conversation)]
-    return tuple(
-        replace(message, text=_without(message.text, ends)[0]) if is_ended else message
-        for message, is_ended in zip(conversation, ended, strict=True)
-    )
+    return tuple(_bare(message, ends) if is_ended else message for message, is_ended in zip(conversation, ended, strict=True))
+
+
+def _bare(message: Message, ends: tuple[str, ...]) -> Message:
+    text, end = _without(message.text, ends)
+    return message if end is None else replace(message, text=text)
 
 
 def written_end(tokenizer: PreTrainedTokenizerBase, text: str) -> int:

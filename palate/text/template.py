@@ -65,10 +65,23 @@ def render(tokenizer: PreTrainedTokenizerBase, conversation: Conversation, *, ge
 def chat_text(tokenizer: PreTrainedTokenizerBase, conversation: Conversation, *, generation_prompt: bool) -> str:
     """The text of which `render` gives the ids, for a conversation of chat roles. Raises as `render` does."""
     template = template_of(tokenizer, has_tools="tools" in fields_of(conversation[0]))
+    return _chat_text(tokenizer, template, end_ids(tokenizer), (tokenizer.bos_token, tokenizer.eos_token), conversation, generation_prompt)
+
+
+@lru_cache(maxsize=64)
+def _chat_text(
+    tokenizer: PreTrainedTokenizerBase,
+    template: str,
+    ends: frozenset[int],
+    _marks: tuple[object, object],  # BOS and EOS can be replaced on a tokenizer, so they belong to the key of the cache
+    conversation: Conversation,
+    generation_prompt: bool,  # noqa: FBT001 - a key of the cache
+) -> str:
+    """The same, cached: a prompt and an answer are written for their tokens, for what the template leaves out, and for remarks."""
     if generation_prompt:
         _require_generation_prompt(tokenizer, template)
     bare = unterminated(tokenizer, conversation)
-    structure = _structure(tokenizer, template, end_ids(tokenizer))
+    structure = _structure(tokenizer, template, ends)
     for message in bare:
         if (found := structure.search(message.text + message.tool_fields)) is not None:
             raise Unusable(

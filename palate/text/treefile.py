@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import shutil
 from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any, overload
@@ -32,11 +32,13 @@ class TreeFile(Sequence[Tree]):
     Attributes:
         tokens: the tokens of all trees together, including trunks.
         learned: the learned tokens of all trees.
+        sources: how many trees are of each source of rows, in the order written; {} where there is one source.
     """
 
     def __init__(self, directory: Path) -> None:
         numbers = json.loads((directory / "numbers.json").read_text(encoding="utf-8"))
         self.tokens, self.learned = int(numbers["tokens"]), int(numbers["learned"])
+        self.sources: dict[str, int] = numbers.get("sources", {})
         self._offsets = np.load(directory / "offsets.npy")
         # Read, not memory-mapped: mapped pages count as the process's memory until the system needs them.
         self._file = (directory / "trees.bin").open("rb", buffering=0)
@@ -65,6 +67,11 @@ class TreeFile(Sequence[Tree]):
         """The name of the row that a tree was made of."""
         return self._record(index)[2].tobytes().rstrip(b"\0").decode("utf-8")
 
+    @property
+    def source_names(self) -> list[str]:
+        """The name of each tree's source; "" for those of one source alone."""
+        return [name for name, count in self.sources.items() for _ in range(count)]
+
     def _record(self, index: int) -> tuple[list[int], np.ndarray[Any, Any], np.ndarray[Any, Any]]:
         """(lengths of trunk and branches, their tokens, the bytes of the name)."""
         start, end = map(int, self._offsets[range(len(self))[index] :][:2])
@@ -75,8 +82,11 @@ class TreeFile(Sequence[Tree]):
         return lengths, values[head : head + sum(lengths)], values[head + sum(lengths) :]
 
 
-def write_trees(directory: Path, trees: Iterable[tuple[str, Tree]]) -> TreeFile:
-    """Write trees, each with the name of its row, and return them as read back. `directory` appears when all are written."""
+def write_trees(directory: Path, trees: Iterable[tuple[str, Tree]], sources: Mapping[str, int] | None = None) -> TreeFile:
+    """Write trees, each with the name of its row, and return them as read back. `directory` appears when all are written.
+
+    `sources` is kept with them as it is when all trees are read.
+    """
     fresh = directory.with_name(f"{directory.name}.new")
     shutil.rmtree(fresh, ignore_errors=True)
     fresh.mkdir(parents=True)
@@ -90,7 +100,7 @@ def write_trees(directory: Path, trees: Iterable[tuple[str, Tree]]) -> TreeFile:
                 tokens += tree.tokens
                 learned += sum(sum(branch.learned) for branch in tree.branches)
         np.save(fresh / "offsets.npy", np.frombuffer(offsets, np.int64))
-        (fresh / "numbers.json").write_text(json.dumps({"tokens": tokens, "learned": learned}), encoding="utf-8")
+        (fresh / "numbers.json").write_text(json.dumps({"tokens": tokens, "learned": learned, "sources": sources or {}}), encoding="utf-8")
     except BaseException:
         shutil.rmtree(fresh, ignore_errors=True)
         raise

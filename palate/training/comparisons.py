@@ -46,6 +46,11 @@ class JudgedPrompt:
         """File and row of the prompt, or its id."""
         return source_of(self.preferences[0].prompt)
 
+    @property
+    def source_name(self) -> str:
+        """The name of the source that the prompt is from, the first where several have it."""
+        return self.preferences[0].prompt.source_name
+
 
 @dataclass(frozen=True)
 class PairBatch:

@@ -14,7 +14,7 @@ from palate.distributed.sharing import shared
 from palate.objectives.reduce import Sums, Totals
 from palate.runs.run import Run
 from palate.training.checkpoints import Checkpoints
-from palate.training.epochs import epoch_order
+from palate.training.epochs import SourceMixture, epoch_order
 from palate.training.keep import HeldOut, Search
 from palate.training.learner import Learner, NotFiniteError
 
@@ -33,7 +33,7 @@ def numbered(k: int) -> str:
 class Epochs:
     """Which examples each step sees: a new permutation per epoch, drawn from the seed and the epoch's number alone.
 
-    So the step's number is enough to resume exactly where a run was cut off.
+    So the step's number is enough to resume exactly where a run was cut off. With a mixture an epoch has examples of some sources again.
     """
 
     examples: int
@@ -42,6 +42,7 @@ class Epochs:
     seed: int
     name: Callable[[int], str] = numbered
     """The name of an example in messages."""
+    mixture: SourceMixture | None = None
 
     def __post_init__(self) -> None:
         if self.examples < 1:
@@ -57,12 +58,12 @@ class Epochs:
     @property
     def steps_per_epoch(self) -> int:
         """Optimizer steps per epoch."""
-        return -(-self.examples // self.per_step)
+        return -(-(self.examples if self.mixture is None else len(self.mixture)) // self.per_step)
 
     def indices(self, step: int) -> list[int]:
         """Return the numbers of the examples in step `step`."""
         epoch, k = divmod(step, self.steps_per_epoch)
-        order = epoch_order(self.seed, epoch, self.examples)
+        order = epoch_order(self.seed, epoch, self.examples) if self.mixture is None else self.mixture.order(self.seed, epoch)
         return [int(i) for i in order[k * self.per_step : (k + 1) * self.per_step]]
 
     def names(self, step: int) -> str:
@@ -72,9 +73,11 @@ class Epochs:
         return ", ".join(self.name(k) for k in chosen[:NAMES_SHOWN]) + more
 
 
-def epochs_of(run: Run, examples: int, per_step: int, epochs: float, name: Callable[[int], str] = numbered) -> Epochs:
+def epochs_of(
+    run: Run, examples: int, per_step: int, epochs: float, name: Callable[[int], str] = numbered, mixture: SourceMixture | None = None
+) -> Epochs:
     """Return the order of a stage's examples, drawn from the run's seed; `name` gives their names in messages."""
-    return Epochs(examples, per_step, epochs, derive_seed(run.seed, run.stage, "order"), name)
+    return Epochs(examples, per_step, epochs, derive_seed(run.seed, run.stage, "order"), name, mixture)
 
 
 def warn_of_few_steps(run: Run, epochs: Epochs, judgments: int) -> None:

@@ -17,6 +17,7 @@ from palate.text.pack import PackedBatch, Tree, pack
 from palate.text.remarks import Remarks
 from palate.text.template import Unusable
 from palate.text.treefile import TreeFile, write_trees
+from palate.training.epochs import sources_summary
 from palate.training.fit import Epochs, fit, mean_loss
 from palate.training.keep import HeldOut
 from palate.training.learner import Learner
@@ -43,7 +44,8 @@ class Imitation:
         """Train the policy and write the summary."""
         last = fit(run, learner, epochs, packed(trees, self.tokens_per_microbatch), self.loss, run.stage, held_out)
         size = {"examples": len(trees), "tokens": trees.tokens, "learned_tokens": trees.learned}
-        run.summary({**size, "steps": epochs.steps, "last": last, "path": self.policy.path})
+        sources = sources_summary(trees.source_names, epochs.mixture)
+        run.summary({**size, **sources, "steps": epochs.steps, "last": last, "path": self.policy.path})
 
 
 def trees_of(
@@ -69,6 +71,7 @@ def trees_of(
     reasons: Counter[str] = Counter()
     first: list[Dropped] = []
     remarks = Remarks()
+    sources: Counter[str] = Counter()
 
     def trees() -> Iterator[tuple[str, Tree]]:
         for row in rows:
@@ -76,6 +79,7 @@ def trees_of(
             try:
                 if not isinstance(row, Dropped):
                     made = make(row)
+                    sources[row.source_name] += len(made)
                     remarks.add(row.source, remarks_on(row, made))
                     yield from ((row.source, tree) for tree in made)
                     continue
@@ -85,7 +89,7 @@ def trees_of(
             reasons[dropped.kind] += 1
             first[:] = first or [dropped]
 
-    written = write_trees(directory, trees())
+    written = write_trees(directory, trees(), sources)
     run.dropped(path, reasons.elements())
     run.columns_left_out(path, further)
     run.note(path, remarks.lines())

@@ -10,6 +10,7 @@ from typing import TypeVar
 
 from palate.core import ConfigError, derive_seed
 from palate.core.process import computing_on
+from palate.data.data_sources import DataInput
 from palate.distributed.ranks import ranks
 from palate.models.adapters import LoRA, four_bit_of, is_adapter
 from palate.models.causal import CausalPolicy
@@ -91,7 +92,7 @@ def check_packages(optimizer: AdamW, adapters: LoRA | None) -> None:
         bitsandbytes("adapters.base_dtype nf4")
 
 
-def check_keep(keep: Keep, held_out: str | None) -> None:
+def check_keep(keep: Keep, held_out: DataInput | None) -> None:
     """Raise ConfigError when `keep` is best without held-out data to measure, or last with such data."""
     if isinstance(keep, Best) and held_out is None:
         raise ConfigError("keep: best needs data that are not trained on; name them in held_out, or set keep to last")

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from palate.core import DataError
 from palate.models.reward_file import member_heads
+from palate.runs.run import Run
 from palate.training.bootstrap import Members, bootstrapped, on_shared_trunk
 from palate.training.comparisons import JudgedPrompt
 from palate.training.reward_batches import RewardBatches
@@ -46,6 +48,11 @@ class RewardTask:
         """How many preferences train."""
         return sum(len(prompt.pairs) for prompt in self.judged)
 
+    @property
+    def source_names(self) -> list[str]:
+        """The name of the source of each prompt that trains; "" where there is one source alone."""
+        return [prompt.source_name for prompt in self.data.judged[: self.count]]
+
     def of_member(self, members: Members, seed: int) -> RewardTask:
         """Return what a member learns from that has this seed and a trunk of its own."""
         return self._with(bootstrapped(self.data.judged[: self.count], members, seed), self.data.judged[self.count :])
@@ -58,3 +65,16 @@ class RewardTask:
 
     def _with(self, training: Sequence[JudgedPrompt], choosing: Sequence[JudgedPrompt]) -> RewardTask:
         return replace(self, data=replace(self.data, judged=[*training, *choosing]), count=len(training))
+
+
+def check_dimensions(run: Run, dimensions: tuple[str, ...], tests: Sequence[JudgedPrompt], path: str) -> None:
+    """Record held-out judgments of dimensions that are not trained on; raise DataError where there are no others."""
+    tested = [pair.dimension for prompt in tests for pair in prompt.pairs]
+    others = [dimension for dimension in tested if dimension not in dimensions]
+    if len(others) == len(tested):
+        raise DataError(
+            f"{path}: the held-out judgments are about {', '.join(dict.fromkeys(others))}, and the model learns {', '.join(dimensions)}. "
+            "Hold out judgments of a dimension that is trained on"
+        )
+    if others:
+        run.dropped("held-out judgments", [f"the model does not learn {dimension}" for dimension in others])

@@ -38,6 +38,8 @@ class RatedPrompt:
     weight: tuple[float, ...]
     source: str = ""
     """File and row of the prompt."""
+    source_name: str = ""
+    """The name of the source that the prompt is from, the first where several have it."""
     remarks: tuple[str, ...] = ()
 
 
@@ -77,7 +79,7 @@ def unpaired_of(preferences: Iterable[Preference]) -> list[UnpairedPreference]:
     return unpaired
 
 
-def read_unpaired(path: str | Path, limit: int | None = None, columns: ColumnTypes = RECOGNISED) -> Table[UnpairedPreference]:
+def read_unpaired(path: str | Path, *, limit: int | None = None, columns: ColumnTypes = RECOGNISED) -> Table[UnpairedPreference]:
     """Read unpaired preferences from a file of labelled rows or of pairs."""
     if isinstance(format_of_file(path, columns), LabelledCompletionFormat):
         return read_unpaired_rows(path, limit=limit, columns=columns)
@@ -116,6 +118,7 @@ def _rated(group: Sequence[UnpairedPreference], tokenizer: PreTrainedTokenizerBa
         tuple(preference.desirable for preference in group),
         tuple(preference.weight for preference in group),
         source_of(group[0].prompt),
+        group[0].prompt.source_name,
         answer_remarks(tokenizer, group[0].prompt.conversation, answers),
     )
 

@@ -13,7 +13,10 @@ import pytest
 from tests.support.repository import PACKAGE, ROOT, sources, tree_of
 
 MOST_WORDS = 35
-SHORT = ("README.md", "docs/guide.md", "docs/labelling.md", "docs/data.md", "docs/exchange.md", "docs/ratings.md")
+SHORT = (
+    *("README.md", "docs/guide.md", "docs/labelling.md", "docs/data.md", "docs/exchange.md", "docs/ratings.md", "docs/concepts.md"),
+    *sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "docs" / "tutorials").glob("*.md")),
+)
 """Pages whose sentences have at most `MOST_WORDS` words."""
 
 TERSE = ("docs/log.md", "docs/reference.md")
@@ -96,7 +99,7 @@ def strings_of(path: Path) -> tuple[Strings, Strings]:
 
 def pages() -> list[str]:
     """README.md and the pages of docs/, as paths from the root."""
-    found = [ROOT / "README.md", *(ROOT / "docs").glob("*.md"), *(ROOT / "docs" / "methods").glob("*.md")]
+    found = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]
     names = sorted(path.relative_to(ROOT).as_posix() for path in found)
     assert len(names) > 20
     return [name for name in names if name not in TERSE]

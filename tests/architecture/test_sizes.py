@@ -37,8 +37,10 @@ def test_functions_have_few_parameters_and_pass_none_through() -> None:
         if len([name for name in names if name not in {"self", "cls"}]) > PARAMETERS:
             too_many.append(place)
         kwargs = node.args.kwarg
+        if kwargs is None:
+            continue
         calls = [keyword for call in ast.walk(node) if isinstance(call, ast.Call) for keyword in call.keywords if keyword.arg is None]
-        if kwargs is not None and any(isinstance(word.value, ast.Name) and word.value.id == kwargs.arg for word in calls):
+        if any(isinstance(word.value, ast.Name) and word.value.id == kwargs.arg for word in calls):
             through.append(place)
     assert too_many == []
     assert through == []

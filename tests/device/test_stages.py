@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 import multiprocessing
+import os
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import spawn
 from pathlib import Path
 
 import pytest
@@ -14,8 +16,10 @@ import yaml
 from palate.runs.record import list_runs, read_record
 from palate.testing.pretend_device import NAME
 from tests.device import work
+from tests.support.once import once
 from tests.support.quantised import needs_bitsandbytes
 from tests.support.run_numbers import numbers
+from tests.support.warm_python import executable
 
 STAGES = tuple(yaml.safe_load(work.PIPELINE.read_text())["stages"])
 NARROW = ("sft-lora", "sft-half")
@@ -24,22 +28,29 @@ NARROW = ("sft-lora", "sft-half")
 
 @pytest.fixture(scope="module")
 def pool() -> Iterator[ProcessPoolExecutor]:
-    """A process that knows the device."""
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), work.prepare) as made:
-        yield made
+    """A process that knows the device, with the libraries loaded."""
+    own = os.fsdecode(spawn.get_executable())
+    spawn.set_executable(executable())
+    try:
+        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), work.prepare) as made:
+            made.submit(os.getpid).result()  # it is started with the first task
+            spawn.set_executable(own)
+            yield made
+    finally:
+        spawn.set_executable(own)
 
 
-def directories(folder: Path) -> dict[str, dict[str, Path]]:
+def directories(**folders: Path) -> dict[str, dict[str, Path]]:
     """The directories of the stages, by device and name."""
-    return {device: {record.name: path for path, record in list_runs(folder / device)} for device in ("cpu", NAME)}
+    return {device: {record.name: path for path, record in list_runs(folder)} for device, folder in folders.items()}
 
 
 @pytest.fixture(scope="module")
 def runs(pool: ProcessPoolExecutor, tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Path]]:
-    """The directories of the stages, by device and name."""
-    folder = tmp_path_factory.mktemp("devices")
-    pool.submit(work.pipeline, folder).result()
-    return directories(folder)
+    """The directories of the stages, by device and name. On the CPU they ran in a process that does not know the device."""
+    folder = tmp_path_factory.mktemp("device")
+    pool.submit(work.on_the_device, folder).result()
+    return directories(cpu=once(tmp_path_factory, "every-stage", work.on_the_cpu), **{NAME: folder})
 
 
 @pytest.mark.slow
@@ -79,8 +90,10 @@ def test_tokens_are_drawn_on_the_cpu_where_the_device_has_no_float64(pool: Proce
 @pytest.mark.slow
 @needs_bitsandbytes
 def test_on_a_base_of_four_bits_stages_give_the_numbers_of_the_cpu(pool: ProcessPoolExecutor, tmp_path: Path) -> None:
-    pool.submit(work.pipeline, tmp_path, work.QUANTISED).result()
-    found = directories(tmp_path)
+    folders = {"cpu": tmp_path / "cpu", NAME: tmp_path / NAME}
+    pool.submit(work.on_the_cpu, folders["cpu"], work.QUANTISED).result()
+    pool.submit(work.on_the_device, folders[NAME], work.QUANTISED).result()
+    found = directories(**folders)
     for stage in ("sft", "reward", "direct", "ppo"):
         here, there = numbers(found["cpu"][stage]), numbers(found[NAME][stage])
         assert here.keys() == there.keys()

@@ -47,9 +47,15 @@ def prepare() -> None:
     register()
 
 
-def pipeline(folder: Path, file: Path = PIPELINE) -> dict[str, str]:
-    """Runs every stage on the CPU and on the device; what each said, by device."""
-    return {"cpu": _said(folder, "cpu", file), NAME: _on_device(folder, file)}
+def on_the_cpu(folder: Path, file: Path = PIPELINE) -> None:
+    """Runs every stage on the CPU."""
+    _run(folder, "cpu", file)
+
+
+def on_the_device(folder: Path, file: Path = PIPELINE) -> None:
+    """Runs every stage on the device."""
+    with pretend_device():
+        _run(folder, NAME, file)
 
 
 def continued(folder: Path) -> tuple[float, float]:
@@ -266,14 +272,8 @@ def _apart(one: CausalPolicy, other: CausalPolicy) -> float:
     return max(float((a.detach().cpu() - b.detach().cpu()).abs().max()) for a, b in pairs)
 
 
-def _on_device(folder: Path, file: Path) -> str:
-    with pretend_device():
-        return _said(folder, NAME, file)
-
-
-def _said(folder: Path, device: str, file: Path) -> str:
+def _run(folder: Path, device: str, file: Path) -> None:
     text = io.StringIO()
     with contextlib.redirect_stdout(text), contextlib.redirect_stderr(text):
-        code = main(["run", str(file), f"device={device}", "--runs", str(folder / device)])
+        code = main(["run", str(file), f"device={device}", "--runs", str(folder)])
     assert code == 0, text.getvalue()[-4000:]
-    return text.getvalue()

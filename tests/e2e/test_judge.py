@@ -17,7 +17,7 @@ from palate.runs.record import RunPlan, read_record
 from palate.runs.run import Run, open_run
 from palate.testing import tiny_policy, word_tokenizer
 from tests.support.waiting import LIMIT_SECONDS, ended, wait_until
-from tests.support.warm_python import executable
+from tests.support.warm_python import OWN, executable
 from tests.unit.raters.test_people import judges, states
 
 TEXTS = ("make salt", "make rice and beans", "for two guests today please")
@@ -55,7 +55,8 @@ def runs(tmp_path: Path) -> Path:
 def test_somebody_judges_and_the_reward_model_learns(runs: Path) -> None:
     command = [executable(), "-m", "palate", "judge", str(runs), "--pairs", "6"]
     told = (runs / "told.txt").open("w+")
-    process = subprocess.Popen(command, stdout=told, stderr=subprocess.STDOUT, start_new_session=True)
+    warm = {**os.environ, OWN: executable()}  # the rating server that it starts, too
+    process = subprocess.Popen(command, stdout=told, stderr=subprocess.STDOUT, start_new_session=True, env=warm)
     try:
         database, output = runs / "ratings.db", (runs / "told.txt").read_text
 

@@ -6,6 +6,7 @@ tokens or pairs, torch's AdamW. It shares with Palate the tiny model, the rows' 
 
 import json
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,12 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("base")
     tiny_policy("qwen3").save(folder)
     return folder
+
+
+@pytest.fixture(scope="module")
+def plain_loop(base: Path) -> Callable[[str], list[float]]:
+    """`plain_loop(stage)` are the losses of the plain loop, computed once for each stage."""
+    return cache(lambda stage: plain(stage, base))
 
 
 def palates_losses(stage: str, base: Path, folder: Path) -> list[float]:
@@ -131,13 +138,19 @@ def plain(stage: str, base: Path) -> list[float]:
 @pytest.mark.parametrize("by_convolution", [False, True])
 @pytest.mark.parametrize("stage", ["sft", "reward", "direct"])
 def test_losses_follow_a_plain_padded_loop(
-    stage: str, by_convolution: bool, base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    stage: str,
+    by_convolution: bool,
+    base: Path,
+    plain_loop: Callable[[str], list[float]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    theirs = plain_loop(stage)
     if by_convolution:  # whatever the processor and the number of threads: every product, with tokens rounded up
         monkeypatch.setattr(cpu, "convolves", lambda: True)
         monkeypatch.setattr(cpu, "WORTH", 0)
         monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
-    ours, theirs = palates_losses(stage, base, tmp_path), plain(stage, base)
+    ours = palates_losses(stage, base, tmp_path)
     assert len(ours) == STEPS
     assert theirs[-1] < 0.8 * theirs[0]  # there was something to learn
     assert max(abs(a - b) for a, b in zip(ours, theirs, strict=True)) < 1e-3

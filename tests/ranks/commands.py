@@ -37,6 +37,6 @@ def runs_at(folder: Path) -> Runs:
 
 def whole(folder: Path, file: Path, *words: str, **more: str) -> Runs:
     """The runs of a pipeline, which must not fail."""
-    done = palate("run", str(file), "--runs", str(folder), *words, **more)
+    done = palate("run", str(file), *words, "--runs", str(folder), **more)
     assert done.returncode == 0, done.stderr
     return runs_at(folder)

@@ -2,13 +2,11 @@
 
 import pytest
 
-from palate.cli import main
-from tests.device.work import PIPELINE
+from tests.device.work import on_the_cpu
 from tests.ranks.commands import Runs, runs_at
+from tests.support.once import once
 
 
 @pytest.fixture(scope="session")
 def alone(tmp_path_factory: pytest.TempPathFactory) -> Runs:
-    folder = tmp_path_factory.mktemp("alone")
-    assert main(["run", str(PIPELINE), "--runs", str(folder)]) == 0
-    return runs_at(folder)
+    return runs_at(once(tmp_path_factory, "every-stage", on_the_cpu))

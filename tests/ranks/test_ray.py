@@ -24,8 +24,9 @@ def on_ray(*words: str) -> Done:
     return subprocess.run([PYTHON, "-m", "palate", *words], capture_output=True, text=True, env=ENVIRONMENT, cwd=ROOT, check=False)
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(scope="session", autouse=True)
 def _ray() -> None:
+    """Of the session, and so before what a test would compare."""
     if subprocess.run([PYTHON, "-c", "import ray.train"], capture_output=True, check=False).returncode:
         pytest.skip("Ray is not installed: set PALATE_RAY_PYTHON to the Python of an environment that has Palate and `ray[train]`")
 

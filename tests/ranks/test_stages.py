@@ -23,7 +23,7 @@ STAGES = tuple(yaml.safe_load(PIPELINE.read_text())["stages"])
 
 @pytest.fixture(scope="module")
 def together(tmp_path_factory: pytest.TempPathFactory) -> Runs:
-    return whole(tmp_path_factory.mktemp("together"), PIPELINE, "--launch", "torchrun:2")
+    return whole(tmp_path_factory.mktemp("together"), PIPELINE, "device=cpu", "--launch", "torchrun:2")
 
 
 @pytest.mark.parametrize("stage", STAGES)

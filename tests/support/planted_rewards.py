@@ -111,6 +111,6 @@ def train(folder: Path, name: str, rows: list[Row], **settings: Any) -> Path:
         tiny_policy("qwen3", cooks_tokenizer()).save(base)
     write_rows(folder / f"{name}.jsonl", rows)
     stage = Reward(
-        str(base), str(folder / f"{name}.jsonl"), epochs=4, prompts_per_step=8, held_out_share=0.1, optimizer=AdamW(lr=1e-2), **settings
+        str(base), str(folder / f"{name}.jsonl"), epochs=3, prompts_per_step=8, held_out_share=0.1, optimizer=AdamW(lr=1e-2), **settings
     )
     return ran(stage, folder / name, "reward")

@@ -79,12 +79,17 @@ def new_database(address: str) -> str:
 
 
 def without_rows(address: str) -> str:
-    """The address of a database with the tables of today and no rows: always the same one, because to make one takes half a second."""
+    """The address of a database with the tables of today and no rows: always the same one, because to make one takes half a second.
+
+    Rows are deleted. To truncate so many tables takes three times as long, however few rows there are.
+    """
     made = _with_tables(address)
     with _connected(made) as connection:
         connection.execute("SET lock_timeout = '20s'; SET session_replication_role = replica")  # without the triggers that keep answers
         tables = connection.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public' AND tablename != 'alembic_version'")
-        connection.execute(f"TRUNCATE {', '.join(name for (name,) in tables)} RESTART IDENTITY CASCADE")  # type: ignore[call-overload]
+        used = connection.execute("SELECT sequencename FROM pg_sequences WHERE schemaname = 'public' AND last_value IS NOT NULL")
+        emptied = [*(f"DELETE FROM {name}" for (name,) in tables), *(f"ALTER SEQUENCE {name} RESTART" for (name,) in used)]
+        connection.execute("; ".join(emptied))  # type: ignore[call-overload]
     return made
 
 

@@ -44,7 +44,7 @@ class ServedVLLM:
     """
 
     def __init__(self, policy: CausalPolicy, *, ignores: tuple[str, ...] = ()) -> None:
-        self.first = self.base = Held(copy.deepcopy(policy))
+        self.first = self.base = Held(copied(policy))
         self.adapters: dict[str, Held] = {}
         self.cache: dict[tuple[object, ...], Held] = {}
         self.is_asleep = False
@@ -134,7 +134,7 @@ class ServedVLLM:
         name = body["lora_name"]
         if name in self.adapters:
             return 400, {"error": {"message": f"The lora adapter '{name}' has already been loaded."}}
-        base = copy.deepcopy(self.base.policy)
+        base = copied(self.base.policy)
         if "load_lora_adapter" not in self.ignores:
             adapters = Adapters(base.module, "base")
             adapters.load(body["lora_path"])
@@ -148,9 +148,14 @@ class ServedVLLM:
         return 200, b"Success"
 
 
+def copied(policy: CausalPolicy) -> CausalPolicy:
+    """The policy with weights of its own."""
+    return CausalPolicy(copy.deepcopy(policy.module), policy.tokenizer, policy.path)
+
+
 def with_weights(policy: CausalPolicy, directory: Path) -> CausalPolicy:
     """The policy with the weights of all files in a directory, as vLLM reads them."""
-    other = copy.deepcopy(policy)
+    other = copied(policy)
     weights = {name: tensor for path in directory.glob("*.safetensors") for name, tensor in load_file(path).items()}
     missing, odd = other.module.load_state_dict(weights, strict=False)
     assert not odd

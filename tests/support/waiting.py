@@ -11,7 +11,8 @@ from typing import TypeVar
 LIMIT_SECONDS = 120.0
 """Whatever has not come by then never comes."""
 
-PAUSE_SECONDS = 0.01
+PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.01, 0.1
+"""Between two looks at a condition. What comes late on a busy machine is looked at less often: to look takes the time that it waits for."""
 
 Value = TypeVar("Value")
 
@@ -30,10 +31,11 @@ def wait_until(
         limit: seconds; more of them only for another project's program, which takes minutes to start.
         pause: how to wait for a moment.
     """
-    end = time.monotonic() + limit
+    end, seconds = time.monotonic() + limit, PAUSE_SECONDS
     while not (value := condition()):
         assert time.monotonic() < end, f"nothing came within {limit:g} s. {what()}"
-        time.sleep(PAUSE_SECONDS)
+        pause(seconds)
+        seconds = min(1.25 * seconds, LONGEST_PAUSE_SECONDS)
     return value
 
 

@@ -1,24 +1,31 @@
-"""What runs in place of Python in `tests.support.warm_python`: the standard library's smallest part, so that it starts at once."""
+"""What runs in place of Python in `tests.support.warm_python`: built-in modules alone, so that it starts at once."""
 
-import json
-import os
-import signal
-import socket
+import _signal
+import _socket
+import marshal
+import posix
 import sys
 
-numbers = [number for number in map(int, os.listdir("/proc/self/fd")) if os.path.exists(f"/proc/self/fd/{number}")]  # noqa: PTH110, PTH208
-connection = socket.socket(socket.AF_UNIX)
+LEVEL, RIGHTS = _socket.SOL_SOCKET, _socket.SCM_RIGHTS
+numbers = []
+for number in map(int, posix.listdir("/proc/self/fd")):
+    try:
+        posix.fstat(number)
+    except OSError:  # that of the listing itself
+        continue
+    numbers.append(number)
+connection = _socket.socket(_socket.AF_UNIX)
 connection.connect(sys.argv[1])
-told = {"numbers": numbers, "words": sys.argv[2:], "folder": os.getcwd(), "environment": dict(os.environ)}  # noqa: PTH109
-body = json.dumps(told).encode()
+body = marshal.dumps({"numbers": numbers, "words": sys.argv[2:], "folder": posix.getcwd(), "environment": dict(posix.environ)})
 message = b"%d\n%s" % (len(body), body)
-sent = socket.send_fds(connection, [message], numbers)
+packed = b"".join(number.to_bytes(4, sys.byteorder) for number in numbers)
+sent = connection.sendmsg([message], [(LEVEL, RIGHTS, packed)])
 connection.sendall(message[sent:])
-for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
-    signal.signal(number, lambda signum, _: connection.send(bytes([signum])))
+for number in (_signal.SIGINT, _signal.SIGTERM, _signal.SIGHUP, _signal.SIGUSR1, _signal.SIGUSR2):
+    _signal.signal(number, lambda signum, _: connection.send(bytes([signum])))
 status = int(connection.recv(16) or b"1")
 if status < 0:
-    if -status in signal.valid_signals() and -status not in (signal.SIGKILL, signal.SIGSTOP):
-        signal.signal(-status, signal.SIG_DFL)
-    os.kill(os.getpid(), -status)
-os._exit(status)
+    if -status in _signal.valid_signals() and -status not in (_signal.SIGKILL, _signal.SIGSTOP):
+        _signal.signal(-status, _signal.SIG_DFL)
+    posix.kill(posix.getpid(), -status)
+posix._exit(status)

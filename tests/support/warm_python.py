@@ -15,7 +15,7 @@ import contextlib
 import fcntl
 import gc
 import importlib
-import json
+import marshal
 import os
 import runpy
 import selectors
@@ -30,9 +30,10 @@ from functools import cache
 from pathlib import Path
 
 MODULES = (
-    "palate.cli", "palate.distributed.group", "palate.evaluation.report", "palate.pipeline.execute", "palate.stages.direct",
-    "palate.stages.evaluate", "palate.stages.online", "palate.stages.pair", "palate.stages.pretrain", "palate.stages.refresh",
-    "palate.stages.sft", "palate.testing.models", "palate.web.app",
+    "palate.api", "palate.cli", "palate.distributed.group", "palate.evaluation.report", "palate.pipeline.describe",
+    "palate.pipeline.estimates.memory_check", "palate.pipeline.execute", "palate.stages.direct", "palate.stages.evaluate",
+    "palate.stages.online", "palate.stages.pair", "palate.stages.pretrain", "palate.stages.refresh", "palate.stages.sft",
+    "palate.testing.models", "palate.web.app",
     "crowdkit.aggregation", "datasets", "evalica", "peft", "playwright.sync_api", "scipy.stats", "statsmodels.api",
 )  # fmt: skip
 """What is loaded before the first child."""
@@ -94,7 +95,7 @@ class Server:
             os.setsid()
             for one in (self._listening, self._watched, connection):
                 one.close()
-            become(files, **json.loads(body))
+            become(files, **marshal.loads(body))
         for file in files:
             os.close(file)
         ended = os.pidfd_open(child)
@@ -122,7 +123,7 @@ class Server:
         self._watched.register(connection, selectors.EVENT_READ, passed)
 
 
-def become(files: list[int], numbers: list[int], words: list[str], folder: str, environment: dict[str, str]) -> None:
+def become(files: list[int], numbers: list[int], words: list[str], folder: str, environment: dict[bytes, bytes]) -> None:
     """Runs in the child: does what a new Python with these words would do, and ends the process."""
     aside = [fcntl.fcntl(file, fcntl.F_DUPFD_CLOEXEC, max(numbers) + 1) for file in files]  # where no number of the program's is
     for file in files:
@@ -132,11 +133,11 @@ def become(files: list[int], numbers: list[int], words: list[str], folder: str, 
         os.close(file)
     os.chdir(folder)
     os.environ.clear()
-    os.environ.update(environment)
-    sys.executable = environment.get(OWN, sys.executable)
+    os.environb.update(environment)
+    sys.executable = os.environ.get(OWN, sys.executable)
     for number in PASSED:
         signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
-    given = environment.get("PYTHONPATH", "").split(os.pathsep)
+    given = os.environ.get("PYTHONPATH", "").split(os.pathsep)
     sys.path[:] = [*filter(None, given), *(place for place in sys.path[1:] if place not in FOLDERS)]
     sys.stdin, sys.stdout, sys.stderr = open(0), open(1, "w", buffering=1), open(2, "w", buffering=1)  # noqa: SIM115
     os._exit(ran(words))
@@ -182,9 +183,27 @@ def run(words: list[str]) -> None:
         runpy.run_path(words[0], run_name="__main__")
 
 
+def write_models() -> None:
+    """Write a small model of each of the two usual families: for its first one transformers loads and compiles much, once per process.
+
+    Nothing is computed with them, and random numbers go on as if there were none.
+    """
+    from transformers import AutoModelForCausalLM
+
+    from palate.models.load import built
+    from palate.models.transformers_io import save_pair
+    from palate.testing import tiny_config, word_tokenizer
+
+    tokenizer = word_tokenizer()
+    for family in ("llama", "qwen3"):
+        with tempfile.TemporaryDirectory() as folder:
+            save_pair(built(AutoModelForCausalLM.from_config, tiny_config(family, tokenizer), 0), tokenizer, folder)
+
+
 if __name__ == "__main__":
     for name in MODULES:
         importlib.import_module(name)
+    write_models()
     gc.collect()
     gc.freeze()
     server = Server(sys.argv[1])

@@ -158,11 +158,12 @@ class Street:
         assert answer.headers["x-content-type-options"] == "nosniff"
         return answer
 
-    def content(self) -> str:
+    def content(self) -> dict[str, list[tuple[object, ...]]]:
         """All that the database holds, but for sessions and what tries to sign in leave behind."""
         with closing(sqlite3.connect(self.folder / "ratings.db")) as plain:
-            kept = [line for line in plain.iterdump() if not re.match(r'INSERT INTO "?(sessions|failed_logins|sqlite_sequence)"?', line)]
-        return "\n".join(kept)
+            tables = [name for (name,) in plain.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+            kept = ["sqlite_master", *(name for name in tables if name not in {"sessions", "failed_logins", "sqlite_sequence"})]
+            return {name: plain.execute(f'SELECT * FROM "{name}"').fetchall() for name in kept}
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,6 @@ import os
 import re
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,13 +16,14 @@ from playwright.sync_api import expect
 from palate.ratings import Answer
 from tests.support.rating_server import PASSWORD, RatingServer
 from tests.support.waiting import LIMIT_SECONDS, ended, wait_until
+from tests.support.warm_python import executable
 from tests.web.conftest import Sit, both
 
 
 @contextmanager
 def label(folder: Path) -> Iterator[tuple[str, str]]:
     """(address, token of the set-up link or "") of a server that `palate label` started; ended as a crash ends it."""
-    words = [sys.executable, "-m", "palate", "label", "--ratings", str(folder / "ratings.db"), "--port", "0"]
+    words = [executable(), "-m", "palate", "label", "--ratings", str(folder / "ratings.db"), "--port", "0"]
     process = subprocess.Popen(words, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONUNBUFFERED": "1"})
     assert process.stdout is not None
     said = ""

@@ -56,7 +56,7 @@ def wandering(name: str, shift: float, variant: str = "") -> TrainingRun:
 
 def four_runs() -> ReportData:
     runs = tuple(wandering(name, shift) for shift, name in enumerate(("PPO", "CAI PPO", "PPO with a long name of its own", "RLOO")))
-    return replace(sample_report(), training=Training(runs, "PPO"))
+    return part_of_sample(training=Training(runs, "PPO"))
 
 
 def many_models() -> ReportData:
@@ -82,12 +82,19 @@ def pages() -> dict[str, str]:
     return {name: render(make()) for name, make in REPORTS.items()}
 
 
-@pytest.fixture(params=list(SCREENS))
-def screen(browser: Browser, request: pytest.FixtureRequest) -> Iterator[Page]:
+@pytest.fixture(scope="module", params=list(SCREENS))
+def window(browser: Browser, request: pytest.FixtureRequest) -> Iterator[Page]:
     width, height = SCREENS[request.param]
     context = browser.new_context(viewport={"width": width, "height": height}, java_script_enabled=True)
     yield context.new_page()
     context.close()
+
+
+@pytest.fixture
+def screen(window: Page) -> Page:
+    """An empty page: each document begins anew."""
+    window.goto("about:blank")
+    return window
 
 
 @pytest.mark.parametrize("name", list(REPORTS))

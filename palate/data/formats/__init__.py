@@ -8,10 +8,12 @@ from palate.data.formats.column_types import (
     QuestionAnswer,
     Recognised,
     ShareGPT,
+    type_named,
 )
 from palate.data.formats.completion_groups import BenchmarkKind, BenchmarkRow, CompletionGroup, read_benchmark, read_completion_groups
 from palate.data.formats.dropped import DropCount, Dropped, Further, Table, count_dropped, dropped_summary
 from palate.data.formats.labelled_completions import LabelledCompletionFormat
+from palate.data.formats.proposals import Proposal, propose
 from palate.data.formats.readers import (
     format_of_file,
     read_demonstrations,
@@ -24,7 +26,7 @@ from palate.data.formats.readers import (
     stream_texts,
 )
 from palate.data.formats.row_types import MEAN, RowKind
-from palate.data.formats.stream import SHAPES
+from palate.data.formats.stream import SHAPES, UnknownShapeError
 from palate.data.formats.write import (
     answer,
     completion_row,
@@ -52,11 +54,13 @@ __all__ = [
     "Further",
     "LLaMAFactoryPreference",
     "LabelledCompletionFormat",
+    "Proposal",
     "QuestionAnswer",
     "Recognised",
     "RowKind",
     "ShareGPT",
     "Table",
+    "UnknownShapeError",
     "answer",
     "completion_row",
     "count_dropped",
@@ -66,6 +70,7 @@ __all__ = [
     "messages",
     "preference_row",
     "prompt_row",
+    "propose",
     "read_benchmark",
     "read_completion_groups",
     "read_demonstrations",
@@ -79,5 +84,6 @@ __all__ = [
     "stream_texts",
     "tools_of",
     "turns_of",
+    "type_named",
     "unpaired_row",
 ]

@@ -5,10 +5,23 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields
 from functools import cache
-from typing import Any, Literal, cast
+from typing import Any, ClassVar, Literal, cast, get_args
 
-from palate.data.cells import Columns, InvalidRow, quoted
+from palate.config.own_members import kind_names, of_further_kind
+from palate.config.settings import nearest
+from palate.config.types import kind_of
+from palate.core import ConfigError
+from palate.data.cells import Columns, InvalidRow
+from palate.data.formats.column_names import SIDES, check_no_question
 from palate.data.formats.columns_by_function import ColumnsByFunction
+from palate.data.formats.further_kinds import (
+    ALPACA_KINDS,
+    LLAMA_FACTORY_KINDS,
+    QUESTION_ANSWER_KINDS,
+    RECOGNISED_KINDS,
+    SHAREGPT_KINDS,
+    FurtherKinds,
+)
 from palate.data.formats.standard_rows import (
     SYSTEM_COLUMNS,
     TURN_COLUMNS,
@@ -22,20 +35,6 @@ from palate.data.formats.standard_rows import (
     with_turns,
     without,
 )
-
-SIDES = ("chosen", "rejected")
-
-QUESTION_NAMES = frozenset(
-    {"question", "query", "instruction", "instructions", "input", "inputs", "user", "human", "ask", "request", "problem", "context"}
-    | {"user_prompt", "user_input", "user_message", "user_query", "post", "title", "message", "text", "document", "article", "source_text"}
-)
-"""Names of columns that may hold what an answer answers."""
-
-METADATA = frozenset(
-    {"id", "source", "dataset", "subset", "split", "lang", "language", "category", "domain", "topic", "task", "type", "model", "license"}
-    | {"chosen_model", "rejected_model", "chosen-model", "rejected-model", "rater", "annotator", "dimension", "url", "date", "created"}
-)
-"""Names of columns that say something about a row and are no part of it."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +53,8 @@ class Recognised:
         messages: the column with the whole conversation.
         text: the column with a plain text.
     """
+
+    FURTHER_KINDS: ClassVar[FurtherKinds] = RECOGNISED_KINDS
 
     kind: Literal["recognised"] = "recognised"
     prompt: str = "prompt"
@@ -84,6 +85,8 @@ class Alpaca:
         system: the column with the system text.
         history: the column with earlier turns: a list of pairs of what the user and the assistant said.
     """
+
+    FURTHER_KINDS: ClassVar[FurtherKinds] = ALPACA_KINDS
 
     kind: Literal["alpaca"] = "alpaca"
     instruction: str = "instruction"
@@ -116,6 +119,8 @@ class ShareGPT:
         system: the column with the system text.
     """
 
+    FURTHER_KINDS: ClassVar[FurtherKinds] = SHAREGPT_KINDS
+
     kind: Literal["sharegpt"] = "sharegpt"
     messages: str = "conversations"
     role: str = "from"
@@ -147,6 +152,8 @@ class LLaMAFactoryPreference:
         system: the column with the system text.
         history: the column with earlier turns: a list of pairs of what the user and the assistant said.
     """
+
+    FURTHER_KINDS: ClassVar[FurtherKinds] = LLAMA_FACTORY_KINDS
 
     kind: Literal["llama_factory"] = "llama_factory"
     instruction: str = "instruction"
@@ -188,6 +195,8 @@ class QuestionAnswer:
         system: the column with the system text.
     """
 
+    FURTHER_KINDS: ClassVar[FurtherKinds] = QUESTION_ANSWER_KINDS
+
     kind: Literal["question_answer"] = "question_answer"
     question: str = "question"
     answer: str = "answer"
@@ -214,6 +223,20 @@ ColumnTypes = Recognised | Alpaca | ShareGPT | LLaMAFactoryPreference | Question
 RECOGNISED = Recognised()
 
 
+def type_named(name: str) -> ColumnTypes:
+    """Return what the columns hold by the name of a type: a kind of `columns`, or a name of another project for one.
+
+    Raises:
+        ConfigError: there is no such type.
+    """
+    members = [member for member in get_args(ColumnTypes) if member is not ColumnsByFunction]
+    values = of_further_kind(members, {"kind": name})
+    for member in members:
+        if kind_of(member) == values["kind"]:
+            return cast("ColumnTypes", member(**values))
+    raise ConfigError(f"there is no type {name!r} of rows. {nearest(name, kind_names(members))}")
+
+
 def standard_row(row: Columns, columns: ColumnTypes = RECOGNISED) -> StandardRow:
     """The row under the names of the shapes, without columns that hold null. A column for the system text counts even then.
 
@@ -235,8 +258,10 @@ def named_columns(columns: ColumnTypes) -> list[str]:
     """The columns that the settings name in place of a type's own names."""
     if isinstance(columns, ColumnsByFunction):
         return []
-    own, no_columns = names_of(type(columns)()), ("role", "content", "user", "assistant") if isinstance(columns, ShareGPT) else ()
-    return [column for name, column in names_of(columns).items() if column and column != own[name] and name not in no_columns]
+    no_columns = ("role", "content", "user", "assistant") if isinstance(columns, ShareGPT) else ()
+    usual = [names_of(type(columns)()), *columns.FURTHER_KINDS.values()]
+    named = {name: column for name, column in names_of(columns).items() if column and name not in no_columns}
+    return [column for name, column in named.items() if column not in [names.get(name) for names in usual]]
 
 
 def _with_system(row: Columns, system: str) -> tuple[Columns, Collection[str]]:
@@ -265,7 +290,7 @@ def _recognised(row: Columns) -> StandardRow:
     if has_sides and ("conversations" in names or "messages" in names) and not _are_wholes(row):
         return LLaMAFactoryPreference(conversations="conversations" if "conversations" in names else "messages").standard(row)
     if has_sides:
-        _check_no_question(row)
+        check_no_question(row)
     return StandardRow(row)
 
 
@@ -281,16 +306,3 @@ def _of_alpaca_eval(row: Columns) -> StandardRow:
 def _are_wholes(row: Columns) -> bool:
     """Whether the sides are whole conversations, which begin with their prompt."""
     return all(isinstance(row.get(side), list) and len(cast("list[object]", row[side])) > 1 for side in SIDES)
-
-
-def _check_no_question(row: Columns) -> None:
-    """Check that no further column of a pair of texts may hold the prompt. Words that both sides begin with are no prompt beside it."""
-    if not all(isinstance(row[side], str) for side in SIDES) or str(row["chosen"]).lstrip().startswith("Human:"):
-        return
-    known = {*SIDES, *SYSTEM_COLUMNS, *METADATA}
-    for name, value in row.items():
-        if isinstance(value, str) and name not in known and (name in QUESTION_NAMES or len(value.split()) > 1):
-            raise InvalidRow(
-                f"the prompt may be in another column: `{name}` holds {quoted(value)}. If it is the prompt, set columns.prompt to {name}. "
-                'If both sides begin with the prompt, set columns.prompt to ""'
-            )

@@ -9,6 +9,9 @@ from palate.data.exclusions import excluded_now
 from palate.data.formats.fields import FIELDS
 from palate.data.rater_rows import mentions_of
 
+EXCLUDED_SOURCE = "from a source that is excluded"
+"""Why a row is left out whose source was withdrawn."""
+
 
 def refuse_excluded(row: Mapping[str, object]) -> None:
     """Raise InvalidRow for a row that the stage that runs now leaves out.
@@ -21,7 +24,7 @@ def refuse_excluded(row: Mapping[str, object]) -> None:
     if any(excluded.has_rater(one.rater) for one in mentions_of(row)):
         raise InvalidRow("judged by a rater who is excluded")
     if excluded.has_source(source_of_row(row)):
-        raise InvalidRow("from a source that is excluded")
+        raise InvalidRow(EXCLUDED_SOURCE)
 
 
 def source_of_row(row: Mapping[str, object]) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from palate.core import ConfigError, DataError
-from palate.data.cells import Columns, InvalidRow, one_line
+from palate.data.cells import Columns, InvalidRow
 from palate.data.containers import SourceRow, read_container
 from palate.data.formats.best_of import BestOfFormat
 from palate.data.formats.chats import ChatFormat
@@ -23,6 +23,7 @@ from palate.data.formats.plain_text import PlainTextFormat
 from palate.data.formats.preferences import PreferenceFormat
 from palate.data.formats.prompt_completion import PromptCompletionFormat
 from palate.data.formats.prompt_only import PromptOnlyFormat
+from palate.data.formats.proposals import absent_text, shape_text
 from palate.data.formats.row_types import RowFormat
 from palate.data.formats.sampled import SAMPLED
 from palate.data.formats.samples import SamplesFormat
@@ -49,22 +50,17 @@ SHAPES: tuple[RowFormat, ...] = (
 READ_EVERYWHERE = ("id", "tools", *SYSTEM_COLUMNS, "votes", "raters", FIELDS, SAMPLED)
 """Columns that are read, or that other commands read, beside those of any shape."""
 
-_LIKELY = {
-    "prompt": ("question", "query", "instruction", "input", "user", "ask", "problem", "request", "user_prompt", "context"),
-    "completion": ("answer", "response", "output", "reply", "target", "solution", "completions", "assistant"),
-    "chosen": ("preferred", "better", "accepted", "winner", "win", "chosen_response", "response_chosen", "answer_chosen"),
-    "rejected": ("dispreferred", "worse", "loser", "lose", "rejected_response", "response_rejected", "answer_rejected"),
-    "messages": ("conversation", "dialogue", "dialog", "chat", "turns"),
-    "text": ("content", "body", "document", "story"),
-}
-"""What other data sets call the columns of the shapes; offered in messages, never taken."""
-
-_TYPES = {"question": ("question_answer", "answer"), "instruction": ("alpaca", "output")}
-"""Columns that show a type, and what that type calls the answer."""
-
 T = TypeVar("T")
 Make = Callable[[SourceRow, Columns, RowFormat], Iterable[T | Dropped]]
 """Makes results of a row. Raises InvalidRow, or returns Dropped for a part of the row."""
+
+
+class UnknownShapeError(DataError):
+    """The first row of a file has columns that make no shape; `row` is that row."""
+
+    def __init__(self, source: str, row: Columns) -> None:
+        super().__init__(shape_text(source, row))
+        self.row = row
 
 
 @dataclass(frozen=True)
@@ -96,11 +92,11 @@ def stream(
     path, limit = source.path, source.limit
     if limit is not None and limit < 1:
         raise ConfigError(f"limit is {limit}; give 1 or more, or leave it out to read every row of {path}.")
-    count, first_columns, is_known = 0, "", False
+    count, first_row, is_known = 0, dict[str, object](), False
     missing = set(named_columns(source.columns))
     dropped: list[Dropped] = []  # until the first usable row, to say in the error why there is none
     for entry in with_trees(read_container(path)):
-        first_columns = first_columns or (_names(entry.row) if entry.row else "")
+        first_row = first_row or dict(entry.row)
         missing -= entry.row.keys()
         try:
             refuse_excluded(entry.row)
@@ -120,11 +116,10 @@ def stream(
                 return
     last = list(at_end())
     yield from last
-    if missing and first_columns:
-        names = ", ".join(map(repr, sorted(missing)))
-        raise DataError(f"{path}: no row has the column {names} that `columns` names. The first row has {one_line(first_columns)}.")
+    if missing and first_row:
+        raise DataError(absent_text(str(path), "no row has", sorted(missing), first_row))
     if not count:
-        raise DataError(_nothing_left(path, dropped + last, first_columns, needs))
+        raise DataError(_nothing_left(path, dropped + last, _names(first_row) if first_row else "", needs))
 
 
 def _recognised(entry: SourceRow, columns: ColumnTypes, shapes: tuple[RowFormat, ...], *, is_first: bool) -> tuple[StandardRow, RowFormat]:
@@ -138,7 +133,9 @@ def _recognised(entry: SourceRow, columns: ColumnTypes, shapes: tuple[RowFormat,
     if any(shape.fits(entry.row) for shape in shapes):
         raise InvalidRow(f"null in every column that counts: {_names(entry.row)}")
     if is_first:
-        raise DataError(unknown_columns(entry.source, entry.row))
+        absent = [name for name in named_columns(columns) if name not in entry.row]
+        text = absent_text(entry.source, "the first row does not have", absent, entry.row)
+        raise DataError(text) if absent else UnknownShapeError(entry.source, entry.row)
     raise InvalidRow(f"no known columns: {_names(entry.row)}")
 
 
@@ -155,22 +152,6 @@ def _note_further(row: Columns, standard: StandardRow, shape: RowFormat, source:
 
 def _names(row: Columns) -> str:
     return ", ".join(map(str, row)) or "none"
-
-
-def unknown_columns(source: str, row: Columns) -> str:
-    """The message about a row whose columns make no shape: what it has, what Palate reads, and what to do."""
-    kind, answer = next((pair for column, pair in _TYPES.items() if column in row), ("", "completion"))
-    likely = {name: known for name, known in _LIKELY.items() if not kind or name == "completion"}
-    offers = [f"columns={kind}"] if kind else []
-    offers += [
-        f"columns.{answer if kind else name}={column}" for name, known in likely.items() for column in row if column.lower() in known
-    ]
-    example = f", such as {' and '.join(offers[:2] or ['columns.prompt=QUESTION and columns.completion=ANSWER'])}"
-    return (
-        f"{source}: the row has the columns {one_line(_names(row))}, which do not make a known shape.\n"
-        "Palate reads `text`; `messages`; `prompt` with `completion`, with `chosen` and `rejected`, or alone; and more.\n"
-        f"Say in the setting `columns` what your columns hold{example}, or rename them. docs/data.md shows every shape."
-    )
 
 
 def _nothing_left(path: str | Path, dropped: list[Dropped], first_columns: str, needs: str) -> str:

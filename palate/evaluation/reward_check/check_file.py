@@ -19,11 +19,12 @@ from palate.data.formats import (
     read_completion_groups,
     read_preferences,
 )
+from palate.evaluation.recorded_sources import recorded_sources
 from palate.evaluation.reward_check.benchmark_figures import benchmark_figures, benchmark_pairs
 from palate.evaluation.reward_check.check_report import CheckSettings, ComparedWith, RewardCheck, check_reward
 from palate.evaluation.reward_check.score_book import ScoreBook
 from palate.rewards.combination import RewardModels
-from palate.runs.record import RECORD, parent_path, read_record
+from palate.runs.record import RECORD, RunRecord, read_record
 
 MOST_REFERENCES = 2000
 """Rows of reference texts that are compared with, at most."""
@@ -86,26 +87,30 @@ class KnownTexts:
 
 def known_texts(models: RewardModels, path: str | None) -> KnownTexts:
     """Return what the first model knows: the completions of the file, or of what its run was trained on."""
-    inputs = _inputs_of_run(next(iter(models.members.values())).path)
-    preferences, samples = inputs.get("preferences"), inputs.get("reference_samples")
-    trained = _groups(file_at(preferences, "preferences.jsonl")) if preferences else []
-    if path is not None:
-        known = _groups(file_at(path, "samples.jsonl"))
-    else:
-        known = _groups(file_at(samples, "samples.jsonl")) if samples else trained
+    run = _run_of_model(next(iter(models.members.values())).path)
+    trained, samples = ([], []) if run is None else (_groups_of(run, "preferences"), _groups_of(run, "reference_samples"))
+    known = samples or trained if path is None else _groups(file_at(path, "samples.jsonl"))
     completions = [completion for group in known[:MOST_REFERENCES] for completion in group.completions]
     return KnownTexts(completions, frozenset(group.prompt.conversation for group in trained))
 
 
-def _inputs_of_run(path: str) -> dict[str, str]:
-    """Return the inputs that still exist of the run that trained the model at `path`, by setting; none where no run did."""
+def _run_of_model(path: str) -> tuple[Path, RunRecord] | None:
+    """Return the run of `reward` or `refresh` that trained the model at `path`; None where no such run did."""
     homes = (Path(path), Path(model_at(path)).parent)
     home = next((place for place in homes if (place / RECORD).is_file()), None)
     record = None if home is None else read_record(home)
-    if home is None or record is None or record.stage not in ("reward", "refresh"):
-        return {}
-    places = {parent.field: parent_path(home, parent) for parent in record.parents}
-    return {name: str(place) for name, place in places.items() if place.exists()}
+    return (home, record) if home is not None and record is not None and record.stage in ("reward", "refresh") else None
+
+
+def _groups_of(run: tuple[Path, RunRecord], setting: str) -> list[CompletionGroup]:
+    """Return the completions of the inputs of a run, named by a setting, that still exist."""
+    sources = recorded_sources(*run, setting, "preferences.jsonl" if setting == "preferences" else "samples.jsonl")
+    return [
+        group
+        for source in sources
+        if source.file.exists()
+        for group in read_completion_groups(source.file, columns=source.columns if setting == "preferences" else RECOGNISED).rows
+    ]
 
 
 def _groups(path: Path) -> list[CompletionGroup]:

@@ -13,6 +13,7 @@ from torch import Tensor
 from palate.config.artifacts import model_at
 from palate.config.functions import load_gold
 from palate.core import Prompt, TrainingError, derive_seed
+from palate.data.data_sources import DataInput, weights_of
 from palate.distributed.ranks import from_writer
 from palate.models.causal import CausalPolicy
 from palate.models.precision import dtype_of
@@ -31,7 +32,7 @@ from palate.stages.online.rollout_sampler import RolloutSampler
 from palate.stages.online.rollouts import Rollouts, Scored, over_trees
 from palate.stages.online.score_metrics import gold_metrics, refusal_share, score_metrics, win_rate_metrics
 from palate.stages.online.start_pairs import StartPairs
-from palate.training.epochs import shuffled
+from palate.training.epochs import mixture_of, series
 from palate.training.guards import repetition
 from palate.training.keep import BestReward, HeldOut, HeldOutMeasurement, Search
 from palate.training.learner import Learner
@@ -66,6 +67,7 @@ class Loop:
         )
         self.algorithm: Algorithm[Any] = config.method.algorithm(context)
         self.prompts = self._prompts(config.prompts, config.limit)
+        self.mixture = mixture_of([prompt.source_name for prompt in self.prompts], weights_of(config.prompts))
         steps = config.iterations * config.epochs_per_batch * min(config.minibatches, config.prompts_per_iteration)
         modules = {"policy": self.policy.module, **self.algorithm.modules}
         self.learner = Learner(modules, config.optimizer, steps, dtype=dtype)
@@ -86,9 +88,8 @@ class Loop:
         models = self.reference, self.frozen, self.rewards, config.reward_parts(), self.held_out_reward
         self.people = PeopleChecks(config.held_out.people, run, self.learner, StartPairs(*models, config.sampling, run.seed))
         self.gold = None if config.gold is None else load_gold(config.gold)
-        self.kl = config.kl.control.start()
+        self.kl, self.shaping = config.kl.control.start(), config.shaping.within(config.sampling.max_tokens)
         self.iteration = self.prompts_taken = self.measured = 0  # `measured` is the iteration whose first weights sampled last
-        self.shaping = config.shaping.within(config.sampling.max_tokens)
         say_limit(run, config.shaping.overlong, self.shaping.overlong)
         self.last_metrics: dict[str, float] = {}
 
@@ -111,7 +112,7 @@ class Loop:
 
     def prompts_from(self, start: int, count: int) -> list[int]:
         """Return the numbers of the `count` prompts after the first `start` ones."""
-        return shuffled(derive_seed(self.run.seed, "prompts"), len(self.prompts), start, count)
+        return series(derive_seed(self.run.seed, "prompts"), len(self.prompts), self.mixture, start, count)
 
     def sample(self, numbers: Sequence[int]) -> Rollouts:
         """Return completions by the policy as it stands; with asynchronous sampling, by the policy of the iteration before."""
@@ -152,8 +153,7 @@ class Loop:
 
     def price(self, scored: Scored) -> KLState:
         """Return the price of KL for these completions, and set that of the next ones. Weights within all limits are kept."""
-        kl = self.kl
-        self.kl = self.config.kl.control.after(kl, float(scored.kl.mean()), len(scored.rewards))
+        kl, self.kl = self.kl, self.config.kl.control.after(self.kl, float(scored.kl.mean()), len(scored.rewards))
         self.measured = self.iteration - scored.rollouts.age
         self._keep_weights()
         return kl
@@ -315,6 +315,6 @@ class Loop:
         rollouts = self.sampler.draw_apart(prompts, self.config.samples_per_prompt, derive_seed(self.run.seed, "budget"))
         return float((rollouts.logps - self._logps(self.reference, rollouts)).sum() / len(rollouts.completions))
 
-    def _prompts(self, path: str, limit: int | None) -> list[Prompt]:
+    def _prompts(self, data: DataInput, limit: int | None) -> list[Prompt]:
         """Return the prompts that leave room for a completion."""
-        return fitting(self.run, prompts_at(self.run, path, limit, self.config.columns), self.policy, self.config.sampling.max_tokens)
+        return fitting(self.run, prompts_at(self.run, data, limit, self.config.columns), self.policy, self.config.sampling.max_tokens)

@@ -8,6 +8,7 @@ from typing import ClassVar
 
 from palate.config.types import OUTSIDE_KEY, Count, FunctionInput, Input, ModelInput, name_of_kind
 from palate.core import ConfigError, Sampling
+from palate.data.data_sources import DataInput, sources_of
 from palate.data.formats import ColumnTypes, Recognised
 from palate.evaluation.tax import TaxProbes
 from palate.models.adapters import LoRA
@@ -78,9 +79,9 @@ class OnlineSettings:
         model: the policy to start from; it is also the reference.
         reward: a reward model, or the run that trained it; a short form of `rewards` with this model alone.
         rewards: the parts of the reward by name: reward models, functions, rules, servers, judges.
-        prompts: the prompts to complete.
+        prompts: the prompts to complete; one path, or several sources with weights (docs/data.md).
         columns: what the columns of the prompts hold where their names do not say it: a type, and columns by name.
-        limit: how many prompts are read, at most; none reads all.
+        limit: how many prompts are read, at most, of each source; none reads all.
         iterations: how often the run samples and learns.
         prompts_per_iteration: prompts per iteration.
         samples_per_prompt: completions per prompt.
@@ -109,7 +110,7 @@ class OnlineSettings:
     PRESETS: ClassVar[Mapping[str, Mapping[str, object]]] = SETTINGS
 
     model: ModelInput
-    prompts: Input
+    prompts: DataInput
     reward: Input | None = None
     rewards: dict[str, RewardPart] = field(default_factory=dict)
     columns: ColumnTypes = field(default_factory=Recognised)
@@ -138,6 +139,7 @@ class OnlineSettings:
 
     def check(self) -> None:
         """Raise ConfigError when settings contradict each other, or a package is missing."""
+        sources_of(self.prompts)
         check_packages(self.optimizer, self.adapters)
         sampling = self.sampling
         if sampling.top_k or sampling.top_p < 1 or sampling.min_p:

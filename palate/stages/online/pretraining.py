@@ -6,9 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 
-from palate.config.artifacts import file_at
-from palate.config.types import Count, Input
+from palate.config.types import Count
 from palate.core import derive_seed
+from palate.data.data_sources import DataInput, data_name, stream_data, weights_of
 from palate.data.formats import ColumnTypes, Further, Recognised, stream_texts
 from palate.models.causal import CausalPolicy
 from palate.objectives.reduce import Sums
@@ -16,7 +16,7 @@ from palate.objectives.supervised import CrossEntropy, PretrainingMix
 from palate.runs.run import Run
 from palate.text.pack import PackedBatch
 from palate.text.spans import document_trees
-from palate.training.epochs import shuffled
+from palate.training.epochs import mixture_of, series
 from palate.training.imitation import Imitation, packed, trees_of
 
 
@@ -31,7 +31,7 @@ class Pretraining:
         mix: the weight of the texts beside the policy's loss.
     """
 
-    data: Input
+    data: DataInput
     columns: ColumnTypes = field(default_factory=Recognised)
     documents_per_step: Count = 16
     mix: PretrainingMix = field(default_factory=PretrainingMix)
@@ -44,8 +44,9 @@ class Texts:
         self._config = config
         limit = policy.max_tokens or tokens_per_microbatch
         further: Further = {}
-        rows = stream_texts(file_at(config.data, "corpus.jsonl"), columns=config.columns, further=further)
-        self._trees = trees_of(run, rows, lambda document: document_trees(policy.tokenizer, document, limit), config.data, further=further)
+        rows, name = stream_data(config.data, "corpus.jsonl", stream_texts, None, config.columns, further), data_name(config.data)
+        self._trees = trees_of(run, rows, lambda document: document_trees(policy.tokenizer, document, limit), name, further=further)
+        self._mixture = mixture_of(self._trees.source_names, weights_of(config.data))
         self._batches = packed(self._trees, tokens_per_microbatch)
         self._imitation = Imitation(policy, CrossEntropy(), tokens_per_microbatch)
         self._seed = derive_seed(run.seed, "pretraining", "order")
@@ -53,7 +54,7 @@ class Texts:
     def losses(self, step: int, policy_total: float) -> list[Callable[[], Sums]]:
         """Return the losses of an optimizer step's micro-batches, scaled for a sum that is divided by `policy_total`."""
         size = self._config.documents_per_step
-        batches = list(self._batches(shuffled(self._seed, len(self._trees), step * size, size)))
+        batches = list(self._batches(series(self._seed, len(self._trees), self._mixture, step * size, size)))
         total = float(sum(int(batch.learned.sum()) for batch in batches))
         return [partial(self._loss, batch, total, policy_total) for batch in batches]
 

@@ -21,7 +21,8 @@ def score_metrics(scored: Scored) -> dict[str, float]:
     """Return mean, standard error and standard deviation of the scores, and mean and standard error of the rewards.
 
     Failed scores (NaN) are left out. A figure without a value is not there: nothing is known of an error with one prompt. Where the learner
-    has recomputed the log-probabilities, their distance from the sampler's is there too, nats per token.
+    has recomputed the log-probabilities, their distance from the sampler's is there too, nats per token. Where prompts come from several
+    sources, so is the mean reward of each.
     """
     scores = scored.scores[~scored.scores.isnan()]
     spread = {"score/sd": float(scores.std())} if len(scores) > 1 else {}
@@ -29,8 +30,20 @@ def score_metrics(scored: Scored) -> dict[str, float]:
         **_mean("score", scored.scores.tolist(), scored.rollouts),
         **spread,
         **_mean("reward", scored.rewards.tolist(), scored.rollouts),
+        **_by_source(scored),
         **_engine_gap(scored),
     }
+
+
+def _by_source(scored: Scored) -> dict[str, float]:
+    """The mean reward of the completions of each source of prompts, without those whose score failed."""
+    groups, prompts = scored.rollouts.groups, scored.rollouts.prompts
+    names = [prompt.source_name for prompt, group in zip(prompts, groups, strict=True) for _ in group]
+    rewards: dict[str, list[float]] = {}
+    for name, reward in zip(names, scored.rewards.tolist(), strict=True):
+        if name and not math.isnan(reward):
+            rewards.setdefault(name, []).append(reward)
+    return {f"reward_of_{name}/mean": fmean(values) for name, values in rewards.items()}
 
 
 def _engine_gap(scored: Scored) -> dict[str, float]:

@@ -1,5 +1,7 @@
 """Models of raters: Dawid-Skene beside crowd-kit's, Bradley-Terry beside evalica's, Crowd-BT beside the oracle; what they find."""
 
+from dataclasses import replace
+
 import evalica
 import numpy as np
 import pandas as pd
@@ -9,6 +11,7 @@ from crowdkit.aggregation.classification.dawid_skene import OneCoinDawidSkene as
 
 from palate.agreement import CrowdVotes, Votes, bradley_terry, crowd_bradley_terry, dawid_skene
 from palate.agreement.paired_logistic import DENSE, Matches, fit
+from palate.agreement.refits import fit_each
 from palate.agreement.strengths import crowd_honest, crowd_log_likelihood, crowd_probability
 from palate.core import DataError
 
@@ -153,6 +156,28 @@ def test_many_players_are_solved_without_a_matrix_and_alike(monkeypatch: pytest.
     monkeypatch.setattr("palate.agreement.paired_logistic.DENSE", 0)
     assert fit(matches) == pytest.approx(dense, abs=1e-6)
     assert np.abs(matches.gradient(dense)).max() < 1e-4
+
+
+@pytest.mark.parametrize("dense", [DENSE, 0])
+def test_samples_that_are_fitted_together_are_as_if_each_were_fitted_alone(dense: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("palate.agreement.refits.DENSE", dense)
+    rng = np.random.default_rng(6)
+    first = rng.integers(0, 4, 60)
+    covariates = np.stack([np.ones(60), rng.normal(size=60)], axis=1)
+    matches = Matches(first, (first + 1) % 5, first, first, covariates, 5, pull=0.1, offset=0.2)
+    won, weight = rng.random((7, 60)), rng.integers(0, 3, (7, 60)).astype(float)
+    alone = [fit(replace(matches, won=one, weight=votes)) for one, votes in zip(won, weight, strict=True)]
+    assert fit_each(matches, won, weight) == pytest.approx(np.array(alone), abs=1e-6)
+    monkeypatch.setattr("palate.agreement.refits._ROOM", 200)  # two at a time
+    far = np.linspace(-3, 3, 7)  # whole steps from there are too long
+    assert fit_each(matches, won, weight, far) == pytest.approx(np.array(alone), abs=1e-6)
+
+
+def test_a_sample_without_a_maximum_leaves_the_others_theirs() -> None:
+    matches = Matches(np.array([0, 1]), np.array([1, 0]), np.ones(2), np.ones(2), np.empty((2, 0)), 2, pull=1e-3)
+    found = fit_each(matches, np.array([[1.0, 0.0], [1.0, 1.0]]), np.array([[1e60, 0.0], [2.0, 1.0]]))
+    assert np.isnan(found[0]).all()
+    assert found[1, 0] - found[1, 1] == pytest.approx(np.log(2), rel=1e-3)
 
 
 def crowd_of(case: dict) -> tuple[CrowdVotes, np.ndarray, np.ndarray]:

@@ -14,6 +14,7 @@ from palate.cli import main
 from palate.pipeline.table import StageEntry
 from palate.runs.record import list_runs
 from tests.support.toys import TOYS
+from tests.support.warm_python import executable
 
 ROOT = Path(__file__).resolve().parents[3]
 PIPELINE = """\
@@ -192,7 +193,7 @@ def process(*words: str) -> subprocess.CompletedProcess[str]:
     """The command in a process of its own, with the toy stages."""
     code = "import sys; from palate.cli import main; from tests.support.toys import TOYS; sys.exit(main(stages=TOYS))"
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
-    return subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, env=env, check=False)
+    return subprocess.run([executable(), "-c", code, *words], capture_output=True, text=True, env=env, check=False)
 
 
 @pytest.mark.parametrize(

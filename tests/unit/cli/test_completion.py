@@ -13,6 +13,7 @@ from palate.cli.completion import HIDDEN, PARSERS, SHELLS, suggestions_for
 from palate.cli.parser import COMMANDS
 from palate.pipeline.table import STAGES
 from tests.support.repository import ROOT
+from tests.support.warm_python import executable
 
 HEAVY = {"torch", "transformers", "pydantic", "rich", "numpy", "sqlalchemy"}
 
@@ -90,7 +91,7 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("shells")
     command = folder / "bin" / "palate"
     command.parent.mkdir()
-    command.write_text(f'#!/bin/sh\nPYTHONPATH="{ROOT}" exec "{sys.executable}" -m palate "$@"\n')
+    command.write_text(f'#!/bin/sh\nPYTHONPATH="{ROOT}" exec "{executable()}" -m palate "$@"\n')
     command.chmod(0o755)
     (folder / "judged pairs.jsonl").write_text("{}")
     for shell in SHELLS:

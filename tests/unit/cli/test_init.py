@@ -77,6 +77,18 @@ def test_columns_and_shared_prompts_are_said(home: Path, capsys: pytest.CaptureF
     assert written["stages"]["direct"]["columns"] == {"prompt": "question", "chosen": "good", "rejected": "bad"}
 
 
+def test_columns_that_nobody_names_are_proposed_and_what_is_written_reads_them(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_rows(home / "odd.jsonl", [{"post": f"make {'rice ' * k}please", "winner": " the cook", "loser": " no"} for k in range(6)])
+    assert main(["init", "odd.jsonl", "--model", "model", "--out", "odd.yaml"]) == 0
+    assert "The file says what they probably hold: columns: {prompt: post, chosen: winner, rejected: loser}" in capsys.readouterr().out
+    stages = yaml.safe_load((home / "odd.yaml").read_text())["stages"]
+    assert stages["reward"]["columns"] == {"prompt": "post", "chosen": "winner", "rejected": "loser"}
+    write_rows(home / "odd.jsonl", [{"post": "make rice", "winner": " the cook"}])
+    assert main(["init", "odd.jsonl", "--model", "model", "--out", "no.yaml"]) == 3
+    assert "no column seems to hold `rejected`" in capsys.readouterr().err
+    assert not (home / "no.yaml").exists()
+
+
 def test_large_models_train_an_adapter_with_other_rates(home: Path) -> None:
     inspection, _ = inspect(home / "preferences.jsonl", Viewer("model"), 0, None)
     small, middle, large = (

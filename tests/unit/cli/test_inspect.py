@@ -177,3 +177,14 @@ def test_real_pairs_through_a_real_tokenizer(capsys: pytest.CaptureFixture[str])
     found = json.loads(output_of(capsys, f"{data} --model {model} --limit 60 --json"))
     assert (found["rows"] + sum(found["dropped"].values()), found["repeated_rows"]["count"]) == (61, 0)
     assert found["dropped"] == {"too long": found["dropped"]["too long"], "empty completion": 1}
+
+
+def test_columns_that_nobody_names_are_proposed_and_shown_as_they_would_be_read(capsys: pytest.CaptureFixture[str]) -> None:
+    write_rows(Path("a.jsonl"), [{"task": "the cook", "reply": " has rice"}])
+    out = output_of(capsys, "a.jsonl --model words").splitlines()
+    assert out[2] == "completion: « has rice<eos>»"
+    assert "Write it in the stage's settings, if it is right:" in out[-2]
+    assert out[-1] == "columns: {prompt: task, completion: reply}"
+    assert json.loads(output_of(capsys, "a.jsonl --model words --json"))["proposed"] == out[-1]
+    assert "make no known shape" not in output_of(capsys, "a.jsonl --model words --columns prompt=task completion=reply")
+    assert "the row has the columns task, reply" not in output_of(capsys, "a.jsonl --model words --columns prompt=tsk", 3)

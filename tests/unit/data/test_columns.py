@@ -127,17 +127,6 @@ def test_what_is_no_answer_of_the_assistant_is_only_graded_by(file: Path) -> Non
         read_demonstrations(file)
 
 
-def test_a_message_offers_the_type_that_columns_show(file: Path) -> None:
-    for row, offer in (
-        ({"question": "a", "response": "b"}, "columns=question_answer and columns.answer=response"),
-        ({"instruction": "a", "context": "b", "response": "c"}, "columns=alpaca and columns.output=response"),
-        ({"query": "a", "reply": "b"}, "columns.prompt=query and columns.completion=reply"),
-        ({"x": "a"}, "columns.prompt=QUESTION and columns.completion=ANSWER"),
-    ):
-        with pytest.raises(DataError, match=f"such as {offer}, or rename them"):
-            read_demonstrations(write(file, row))
-
-
 def test_a_row_with_an_empty_system_column_is_a_conversation_too(file: Path) -> None:
     rows = read_prompts(
         write(file, {"prompt": "soup?", "system": "Be brief."}, {"prompt": "soup?", "system": None}, {"prompt": "soup?"})
@@ -184,8 +173,15 @@ def test_columns_that_are_not_read_are_named_once(file: Path) -> None:
 
 def test_a_column_of_the_settings_that_no_row_has_is_an_error(file: Path) -> None:
     write(file, {"prompt": "soup?", "completion": "leeks"})
-    with pytest.raises(DataError, match="no row has the column 'systm' that `columns` names. The first row has prompt, completion"):
+    said = "that `columns` names. The first row has prompt, completion."
+    with pytest.raises(DataError, match=f"no row has the column 'systm' {said} Name one"):
         read_demonstrations(file, columns=Recognised(system="systm"))
+    for typing_error in (Recognised(prompt="promt"), Recognised(prompt="prompt", completion="completions")):
+        with pytest.raises(DataError, match=f"{said} Did you mean '(prompt|completion)'"):
+            read_demonstrations(file, columns=typing_error)
+    said = "a.jsonl:1: the first row does not have the column 'qestion' that `columns` names.*Did you mean 'question'"
+    with pytest.raises(DataError, match=said):
+        read_demonstrations(write(file, {"question": "soup?", "words": "leeks"}), columns=Recognised(prompt="qestion"))
 
 
 def test_the_words_of_inspect_say_what_the_settings_say() -> None:

@@ -32,7 +32,7 @@ Checked = Callable[..., dict[str, Any]]
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("planted")
-    write_rows(folder / "test.jsonl", a_world(150, 99))
+    write_rows(folder / "test.jsonl", a_world(100, 99))
     return folder
 
 
@@ -73,7 +73,7 @@ def test_a_sound_model_passes(sound: dict[str, Any]) -> None:
     assert found["sentence"].startswith("This reward model passes: it is right on ")
     assert found["figures"]["accuracy"]["low"] > 0.8
     assert found["figures"]["over_length"]["low"] > 0.2
-    assert {one["name"]: one["pairs"] for one in found["dimensions"]} == {"kind": 143, "taste": 145}
+    assert {one["name"]: one["pairs"] for one in found["dimensions"]} == {"kind": 95, "taste": 95}
     attacks = {one["name"]: one["wins"] for one in found["attacks"]}
     held = ("longer but wrong", "null answer", "prompt copied", "reassuring but wrong", "reassuring but empty")
     assert all(attacks[name]["low"] > 0.5 for name in held)
@@ -87,7 +87,7 @@ def test_a_sound_model_passes(sound: dict[str, Any]) -> None:
 
 
 def test_a_model_that_is_blind_to_one_dimension_is_named(home: Path, checked: Checked) -> None:
-    model = train(home, "blind", a_world(200, 1, halo_label, attacked=True))
+    model = train(home, "blind", a_world(150, 1, halo_label, attacked=True))
     found = checked(model, "--require", code=5)
     assert names(found) == ["blind"]
     assert found["faults"][0]["sentence"].startswith("it is blind to kind: accuracy ")
@@ -95,7 +95,7 @@ def test_a_model_that_is_blind_to_one_dimension_is_named(home: Path, checked: Ch
 
 
 def test_a_model_that_scores_length_is_named(home: Path, checked: Checked) -> None:
-    found = checked(train(home, "length", a_world(200, 1, length_label)))
+    found = checked(train(home, "length", a_world(150, 1, length_label)))
     assert "length" in names(found)
     assert not {"chance", "tokenizer", "blind"} & set(names(found))
     length = found["length"]
@@ -169,13 +169,13 @@ def test_texts_that_the_model_does_not_know_are_warned_of(
 ) -> None:
     assert sound["familiarity"] is None, "nothing says what it knows"
     draw = random.Random(5)
-    strange = [" ".join(draw.choices(("never", "butter", "supper", "lunch", "winter", "fool"), k=6)) for _ in range(120)]
+    strange = [" ".join(draw.choices(("never", "butter", "supper", "lunch", "winter", "fool"), k=6)) for _ in range(80)]
     rows = [
         a_row(str(k), f"what can we make for {k % 9}", one, two, "taste")
         for k, (one, two) in enumerate(zip(strange[::2], strange[1::2], strict=True))
     ]
     write_rows(tmp_path / "strange.jsonl", rows)
-    write_rows(tmp_path / "usual.jsonl", a_world(400, 11))
+    write_rows(tmp_path / "usual.jsonl", a_world(200, 11))
     usual = checked(good, "--reference", tmp_path / "usual.jsonl")["familiarity"]
     assert usual["unfamiliar"]["low"] < 0.1
     assert (
@@ -212,9 +212,11 @@ def test_a_card_is_written_that_online_reads(good: Path, checked: Checked, tmp_p
 def test_the_run_of_a_model_says_what_it_knows_and_what_it_was_trained_on(
     home: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    write_rows(tmp_path / "pairs.jsonl", a_world(60, 1))
-    words = ["reward", "--model", str(home / "base"), "--preferences", str(tmp_path / "pairs.jsonl"), "--out", str(tmp_path / "run"),
-             "--runs", str(tmp_path), "--epochs", "0.2"]  # fmt: skip
+    pairs = a_world(60, 1)
+    for name, rows in (("pairs", pairs), ("one", pairs[:40]), ("two", pairs[40:])):
+        write_rows(tmp_path / f"{name}.jsonl", rows)
+    words = ["reward", "--model", str(home / "base"), "--preferences", str(tmp_path / "one.jsonl"), str(tmp_path / "two.jsonl"),
+             "--out", str(tmp_path / "run"), "--runs", str(tmp_path), "--epochs", "0.2"]  # fmt: skip
     if not (home / "base").is_dir():
         train(home, "base-only", a_world(20, 2))
     assert main(words) == 0

@@ -60,7 +60,7 @@ def test_resampling_draws_whole_prompts_and_whole_fits() -> None:
     right = np.zeros((2, 200))
     right[0] = prompt % 2
     one = Fits(right, right, np.full(200, "a"), prompt)
-    assert resampled({"random": [one]}, None)["random"].tolist() == [0.25]
+    assert resampled({"random": [one]}, None)["random"].tolist() == pytest.approx([0.25])
     draws = np.array([resampled({"random": [one]}, np.random.default_rng(k))["random"][0] for k in range(400)])
     assert (draws == 0).mean() == pytest.approx(0.5, abs=0.08), "one fit of two is drawn, and one is never right"
     assert draws[draws > 0].std() == pytest.approx((0.25 / 50) ** 0.5, abs=0.015), "the other varies as whole prompts do"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -35,10 +36,13 @@ def test_mt_bench_flips_and_agreement_with_experts() -> None:
 
 
 def llmfao_judge(name: str) -> JudgedDimension:
-    folder = shared_data("llmfao")
-    crowd, judge = (_as_shown(read_llmfao(Path(folder, f"{part}crowd-comparisons.csv"))) for part in ("", f"{name}-"))
-    (one,) = report_on_judge(judge, crowd, own=["GPT 4"] if name == "gpt4" else ["GPT 3.5 Turbo"]).dimensions
+    (one,) = report_on_judge(_votes(f"{name}-"), _votes(""), own=["GPT 4"] if name == "gpt4" else ["GPT 3.5 Turbo"]).dimensions
     return one
+
+
+@cache
+def _votes(part: str) -> Exchange:
+    return _as_shown(read_llmfao(Path(shared_data("llmfao"), f"{part}crowd-comparisons.csv")))
 
 
 def _as_shown(exchange: Exchange) -> Exchange:

@@ -11,6 +11,7 @@ import pytest
 from palate.core import Message, Prompt
 from palate.data.jsonl import write_rows
 from palate.data.voted_labels import VotedLabel, read_voted_labels
+from palate.evaluation.forgetting import find_withdrawal
 from palate.evaluation.training_prompts import prompt_digest, prompts_note
 from palate.runs.digests import DigestCache
 from palate.runs.record import Parent, RunPlan, input_key
@@ -46,6 +47,23 @@ def test_rows_beyond_the_limit_were_not_read(tmp_path: Path) -> None:
     write_rows(rows, [{"prompt": text, "completion": " yes"} for text in ("a", "b", "c")])
     evaluate = str(made(tmp_path, "evaluate", {}, {"model": made(tmp_path, "sft", {"limit": 1}, {"data": rows})}))
     assert "None of the 2 prompts" in prompts_note([evaluate], digests(["b", "c"]))
+
+
+def test_each_of_several_sources_is_read_as_the_run_read_it(tmp_path: Path) -> None:
+    """The second has columns of its own and a limit, and the stage's limit is for the first alone."""
+    write_rows(tmp_path / "one.jsonl", [{"prompt": text, "completion": " yes"} for text in ("a", "b", "c")])
+    write_rows(tmp_path / "two.jsonl", [{"ask": text, "reply": " yes"} for text in ("d", "e")])
+    own = {"path": "two.jsonl", "limit": 1, "columns": {"kind": "recognised", "prompt": "ask", "completion": "reply"}}
+    cache = DigestCache(tmp_path / ".digests.json")
+    paths = {"data.0": tmp_path / "one.jsonl", "data.1.path": tmp_path / "two.jsonl"}
+    parents = tuple(Parent(field, str(path), input_key(path, cache)) for field, path in paths.items())
+    run = open_run(tmp_path, RunPlan("sft", "sft", {"limit": 2, "data": ["one.jsonl", own]}, parents=parents))
+    with run.active():
+        pass
+    assert [one.name.partition("-")[0] for one in find_withdrawal("two", tmp_path).affected] == ["sft"]
+    evaluate = str(made(tmp_path, "evaluate", {}, {"model": run.directory}))
+    assert "3 were also prompts of training" in prompts_note([evaluate], digests(["a", "b", "d"]))
+    assert "None of the 2 prompts" in prompts_note([evaluate], digests(["c", "e"]))
 
 
 def test_what_cannot_be_read_again_is_not_known(tmp_path: Path) -> None:

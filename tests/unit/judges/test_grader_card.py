@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -94,23 +96,37 @@ def judge(server: CompletionsServer, **settings: Any) -> RubricReward:
     return RubricReward(model=OpenAIJudge(url=server.url, model="small"), ask="options", **settings)
 
 
-@pytest.fixture
-def measured(serve_model: Serve, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> tuple[CompletionsServer, Path, str]:
-    """A server, the card of its judge, and what the command line said of it."""
-    server = serve_model(answer)
-    run = ran(Regrade(samples(tmp_path / "given", 60), judge(server)), tmp_path / "graded", "regrade")
-    people(run / "judgments.jsonl", tmp_path / "people.jsonl")
-    capsys.readouterr()
-    words = ["judge-fit", str(run), "--people", str(tmp_path / "people.jsonl"), "--out", str(tmp_path / "card.json")]
-    assert main(words) == 0
-    return server, tmp_path / "card.json", capsys.readouterr().out
+@pytest.fixture(scope="module")
+def server() -> Iterator[CompletionsServer]:
+    """The judge of this module."""
+    running = CompletionsServer(answer)
+    yield running
+    running.close()
+
+
+@pytest.fixture(scope="module")
+def run(server: CompletionsServer, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that graded; what people said of the same is in `people.jsonl` beside it."""
+    folder = tmp_path_factory.mktemp("grades")
+    done = ran(Regrade(samples(folder / "given", 60), judge(server)), folder / "graded", "regrade")
+    people(done / "judgments.jsonl", folder / "people.jsonl")
+    return done
+
+
+@pytest.fixture(scope="module")
+def measured(run: Path) -> tuple[Path, str]:
+    """The card of the judge, and what the command line said of it."""
+    card, said = run.with_name("card.json"), io.StringIO()
+    with redirect_stdout(said):
+        assert main(["judge-fit", str(run), "--people", str(run.with_name("people.jsonl")), "--out", str(card)]) == 0
+    return card, said.getvalue()
 
 
 NAME = grader_name("small", "options")
 
 
-def test_a_run_that_grades_gives_a_card(measured: tuple[CompletionsServer, Path, str], tmp_path: Path) -> None:
-    _, card, said = measured
+def test_a_run_that_grades_gives_a_card(run: Path, measured: tuple[Path, str]) -> None:
+    card, said = measured
     assert said.startswith(f"{NAME} is calibrated for overall, on 360 criteria of completions that people graded (720 grades).")
     for words in (
         "all criteria",
@@ -131,11 +147,11 @@ def test_a_run_that_grades_gives_a_card(measured: tuple[CompletionsServer, Path,
     assert {one["criterion"]: one["agreement"]["pairs"] for one in figures["grades"]["criteria"]} == dict.fromkeys(
         ("rich", "salty", "new"), 120
     )
-    summary = summary_of(tmp_path / "graded")
+    summary = summary_of(run)
     assert summary["uncalibrated"] == [NAME]
     assert "gain" not in json.dumps(summary)
     assert set(summary["scores"]) == {"judge"}
-    assert set(rows_of(tmp_path / "graded", "regrade.jsonl")[0]) == {
+    assert set(rows_of(run, "regrade.jsonl")[0]) == {
         "id",
         "prompt",
         "before",
@@ -148,18 +164,18 @@ def test_a_run_that_grades_gives_a_card(measured: tuple[CompletionsServer, Path,
     assert summary["completions"] == {"before": 120, "after": 0}
 
 
-def test_a_card_makes_grades_the_shares_of_people(measured: tuple[CompletionsServer, Path, str], tmp_path: Path) -> None:
-    server, card, _ = measured
+def test_a_card_makes_grades_the_shares_of_people(server: CompletionsServer, run: Path, measured: tuple[Path, str], tmp_path: Path) -> None:
+    card, _ = measured
     calibration = read_card(card).calibration_of(NAME, "overall")
     given, part = samples(tmp_path / "more", 3, seed=5), judge(server, calibration=str(card))
-    run = ran(Regrade(given, part), tmp_path / "again", "regrade")
+    again = ran(Regrade(given, part), tmp_path / "again", "regrade")
     plain = ran(Regrade(given, judge(server)), tmp_path / "plain", "regrade")
-    for after, before in zip(rows_of(run, "regrade.jsonl"), rows_of(plain, "regrade.jsonl"), strict=True):
+    for after, before in zip(rows_of(again, "regrade.jsonl"), rows_of(plain, "regrade.jsonl"), strict=True):
         for one, other in zip(after["grades"]["judge"]["before"], before["grades"]["judge"]["before"], strict=True):
             assert one == {name: pytest.approx(calibration.of_probability(grade)) for name, grade in other.items()}
-    assert summary_of(run)["uncalibrated"] == []
-    assert summary_of(run)["judges"] == {"calibrated": True, "calibrated_by_judge": {NAME: True}}
-    assert main(["judge-fit", str(run), "--people", str(tmp_path / "people.jsonl")]) == 2
+    assert summary_of(again)["uncalibrated"] == []
+    assert summary_of(again)["judges"] == {"calibrated": True, "calibrated_by_judge": {NAME: True}}
+    assert main(["judge-fit", str(again), "--people", str(run.with_name("people.jsonl"))]) == 2
     with open_run_at(tmp_path / "reward", RunPlan("r", "rerank")).active() as of:
         scorer = part.open(ScoringContext("taste", None, None, of))  # type: ignore[arg-type]
         (prompt, completion), *_ = [(Prompt("p", (Message("user", "?"),), {"rubric": RUBRIC[:1]}), Completion("rich 1.00", stop="eos"))]
@@ -171,8 +187,8 @@ def test_a_card_makes_grades_the_shares_of_people(measured: tuple[CompletionsSer
     assert part.is_calibrated
 
 
-def test_a_panel_takes_cards_of_its_grades(measured: tuple[CompletionsServer, Path, str], tmp_path: Path) -> None:
-    server, card, _ = measured
+def test_a_panel_takes_cards_of_its_grades(server: CompletionsServer, measured: tuple[Path, str], tmp_path: Path) -> None:
+    card, _ = measured
     own = RubricReward(model=OpenAIJudge(url=server.url, model="trained"), ask="options")
     before, after = samples(tmp_path / "one", 8, seed=2), samples(tmp_path / "two", 8, seed=3)
     panel = {"held": OpenAIJudge(url=server.url, model="small")}
@@ -200,12 +216,12 @@ def test_a_panel_takes_cards_of_its_grades(measured: tuple[CompletionsServer, Pa
     assert len(server.asked) == asked, "cards are read before anything is asked"
 
 
-def test_another_way_of_asking_is_another_judge(serve_model: Serve, measured: tuple[CompletionsServer, Path, str], tmp_path: Path) -> None:
-    _, card, _ = measured
+def test_another_way_of_asking_is_another_judge(measured: tuple[Path, str], tmp_path: Path) -> None:
+    card, _ = measured
     assert len({grader_name("small", asking) for asking in ("one_by_one", "options", "together")}) == 3
     part = RubricReward(model=OpenAIJudge(url="http://127.0.0.1:1/v1", model="small"), calibration=str(card))
-    with open_run_at(tmp_path / "r", RunPlan("r", "rerank")).active() as run, pytest.raises(ConfigError, match="another version"):
-        part.open(ScoringContext("taste", None, None, run))  # type: ignore[arg-type]
+    with open_run_at(tmp_path / "r", RunPlan("r", "rerank")).active() as of, pytest.raises(ConfigError, match="another version"):
+        part.open(ScoringContext("taste", None, None, of))  # type: ignore[arg-type]
 
 
 def test_a_judge_that_says_yes_or_no_is_calibrated_as_certain(serve_model: Serve, tmp_path: Path) -> None:
@@ -238,10 +254,7 @@ def graded(exchange: Exchange, keep: int) -> Exchange:
     return Exchange(items, tuple(vote for vote in exchange.votes if vote.judgment.comparison in known), exchange.raters)
 
 
-def test_few_grades_one_answer_and_no_common_criterion_are_told(
-    serve_model: Serve, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    run = ran(Regrade(samples(tmp_path / "given", 60), judge(serve_model(answer))), tmp_path / "graded", "regrade")
+def test_few_grades_one_answer_and_no_common_criterion_are_told(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     mine, theirs = read_exchange(run / "judgments.jsonl"), people(run / "judgments.jsonl", tmp_path / "people.jsonl")
     few = report_on_judge(mine, graded(theirs, 16))
     assert few.dimensions[0].missing == "people graded 48 of its criteria, and calibration takes 50; 2 are missing"
@@ -268,8 +281,8 @@ def test_few_grades_one_answer_and_no_common_criterion_are_told(
         assert said.count("palate:") == 1
 
 
-def test_the_grades_of_a_completion_are_one_comparison_and_people_are_counted(serve_model: Serve, tmp_path: Path) -> None:
-    run = ran(Regrade(samples(tmp_path / "given", 12), judge(serve_model(answer))), tmp_path / "graded", "regrade")
+def test_the_grades_of_a_completion_are_one_comparison_and_people_are_counted(server: CompletionsServer, tmp_path: Path) -> None:
+    run = ran(Regrade(samples(tmp_path / "given", 12), judge(server)), tmp_path / "graded", "regrade")
     theirs = people(run / "judgments.jsonl", tmp_path / "people.jsonl")
     found = judged_grades(read_exchange(run / "judgments.jsonl"), theirs)
     assert found.kinds == {"person": 144}

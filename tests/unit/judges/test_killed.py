@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,13 @@ import pytest
 from benchmarks.judging import budget_kept, collect, finished, measured, outcome
 from palate.testing.completions_server import CompletionsServer
 from tests.support.paid_judge import PaidJudge, write_pairs
+from tests.support.warm_python import executable
+
+
+@pytest.fixture(autouse=True)
+def is_warm(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commands are forked from a process that has loaded everything: each alone loads for a second and more."""
+    monkeypatch.setattr(sys, "executable", executable())
 
 
 @pytest.mark.slow

@@ -90,8 +90,9 @@ def test_at_first_nothing_is_added() -> None:
 def test_it_is_saved_and_loaded_and_a_directory_without_its_file_is_refused(tmp_path: Path) -> None:
     model, batch = reading(), pack(TREES)
     model.save(tmp_path)
-    assert torch.equal(load_scalar(tmp_path).scores(batch), model.scores(batch))
-    assert torch.equal(model.copy().scores(batch), model.scores(batch))
+    for same in (load_scalar(tmp_path), model.copy()):
+        # Not to the bit: on some processors the last bit depends on where in memory the weights lie.
+        torch.testing.assert_close(same.scores(batch), model.scores(batch), rtol=1e-6, atol=1e-6)
     save_file({"query": torch.zeros(2, 2)}, tmp_path / SURPRISE_FILE)
     with pytest.raises(ModelError, match=r"surprise\.safetensors cannot be used with this model \(RuntimeError\)\. Copy the whole"):
         load_scalar(tmp_path)

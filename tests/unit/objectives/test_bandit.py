@@ -128,7 +128,7 @@ def test_dpo_with_other_divergences(bandit, divergence):
         total = float((bandit.reference.exp() * inverse_slopes(divergence, bandit.reward / beta + middle)).sum())
         low, high = (low, middle) if total > 1 else (middle, high)
     best = bandit.reference.exp() * inverse_slopes(divergence, bandit.reward / beta + low)
-    learned_policy = trained(bandit, DPO(beta=beta, divergence=divergence), bradley_terry(bandit), steps=1500, lr=1.0)
+    learned_policy = trained(bandit, DPO(beta=beta, divergence=divergence), bradley_terry(bandit), steps=500, lr=1.0)
 
     assert float(best.sum()) == pytest.approx(1)
     torch.testing.assert_close(learned_policy, best, rtol=0, atol=1e-5)

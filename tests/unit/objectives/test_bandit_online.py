@@ -115,7 +115,7 @@ def shrunk(bandit: Bandit) -> Tensor:
 
 def test_a_prompt_mean_taken_off_before_the_price_of_kl_makes_kl_dearer(bandit):
     """With a baseline: its mean contains the completion itself, so the effective KL coefficient is k / (k - 1) times the set one."""
-    learned_policy = learned(bandit, Method(ReinforcePlusPlus(baseline="prompt"), lr=3.0, steps=400, cools=True))
+    learned_policy = learned(bandit, Method(ReinforcePlusPlus(baseline="prompt"), lr=4.0, steps=200, cools=True))
 
     torch.testing.assert_close(learned_policy, shrunk(bandit), rtol=0, atol=0.01)
     assert float((learned_policy - bandit.best).abs().max()) > 0.08
@@ -123,7 +123,7 @@ def test_a_prompt_mean_taken_off_before_the_price_of_kl_makes_kl_dearer(bandit):
 
 def test_k2_in_the_loss_has_the_same_optimum(bandit):
     kl = KLPenalty(estimator="k2", place="loss")
-    learned_policy = learned(bandit, Method(LeaveOneOut(), kl=kl, lr=6.0, steps=600, cools=True))
+    learned_policy = learned(bandit, Method(LeaveOneOut(), kl=kl, lr=5.0, steps=300, cools=True))
     torch.testing.assert_close(learned_policy, bandit.best, rtol=0, atol=0.005)
 
 
@@ -136,7 +136,7 @@ def test_k3_in_the_loss_ends_at_another_policy(bandit):
         low, high = (middle, high) if float((bandit.beta * reference / (middle - bandit.reward)).sum()) > 1 else (low, middle)
     best = bandit.beta * reference / (low - bandit.reward)
     kl = KLPenalty(estimator="k3", place="loss")
-    learned_policy = learned(bandit, Method(LeaveOneOut(), kl=kl, lr=3.0, steps=600, cools=True))
+    learned_policy = learned(bandit, Method(LeaveOneOut(), kl=kl, lr=5.0, steps=300, cools=True))
 
     assert float((best - bandit.best).abs().max()) > 0.03
     torch.testing.assert_close(learned_policy, best, rtol=0, atol=0.01)
@@ -145,8 +145,8 @@ def test_k3_in_the_loss_ends_at_another_policy(bandit):
 def test_grpo_with_its_deviation_and_kl_in_the_loss_ends_elsewhere(bandit):
     """Rewards are divided by their group's deviation and KL is not, so the effective KL coefficient differs by prompt."""
     kl = KLPenalty(estimator="k2", place="loss")
-    plain = learned(bandit, Method(GroupRelative(scale="none"), kl=kl, lr=3.0, steps=600, cools=True))
-    scaled = learned(bandit, Method(GroupRelative(), kl=kl, lr=3.0, steps=600, cools=True))
+    plain = learned(bandit, Method(GroupRelative(scale="none"), kl=kl, lr=5.0, steps=300, cools=True))
+    scaled = learned(bandit, Method(GroupRelative(), kl=kl, lr=5.0, steps=300, cools=True))
 
     torch.testing.assert_close(plain, shrunk(bandit), rtol=0, atol=0.005)
     for other in (bandit.best, shrunk(bandit)):

@@ -118,10 +118,11 @@ def learned(objective, features, who, labels, raters):
     torch.manual_seed(0)
     net, numbers = torch.nn.Linear(FEATURES, 1, bias=False), LearnedNumbers(CrowdBT().raw_start, raters, 5.0)
     learner = Learner({"net": net, "objective": numbers}, AdamW(lr=0.03), STEPS)
+    given = torch.tensor(labels)
 
     def loss(rows):
         scores = net(features)[:, 0].view(-1, 2)[rows]
-        pairs = pair_scores(scores[:, 0], scores[:, 1], probability=[labels[k] for k in rows])
+        pairs = pair_scores(scores[:, 0], scores[:, 1], probability=given[rows].tolist())
         if isinstance(objective, BradleyTerry):
             return objective(pairs)
         reliability = numbers().detach() if learner.steps_done < objective.held * STEPS else numbers()
@@ -145,12 +146,12 @@ def test_reliabilities_of_a_simulated_crew_are_found(bad):
 
 @pytest.mark.parametrize(("bad", "gain"), [("careless", 0.01), ("contrary", 0.05)])
 def test_where_a_third_is_careless_or_contrary_it_beats_bradley_terry(bad, gain):
-    """Share of unseen pairs that the learned direction puts in their true order, over six worlds with 300 judgments each.
+    """Share of unseen pairs that the learned direction puts in their true order, over four worlds with 300 judgments each.
 
     In the fourth, reliabilities that move from the first step turn everything round.
     """
     raters, gains = rater_pool(bad), []
-    for seed in range(6):
+    for seed in range(4):
         features, who, labels, true = judgments(raters, 300, seed)
         unseen = torch.randn(2000, FEATURES, generator=torch.Generator().manual_seed(100 + seed))
         right = [

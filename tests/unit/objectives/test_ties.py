@@ -84,12 +84,13 @@ def test_a_tie_pulls_scores_together_and_widens(objective):
 
 @pytest.mark.parametrize(("objective", "planted"), [(RaoKupper(start=0.1), 0.6), (Davidson(start=0.1), 0.9)])
 def test_a_planted_width_is_found_by_the_learner(objective, planted):
-    """2,000 judgments of differences of features; the width starts far away and has its own learning rate."""
+    """2,000 judgments of differences of three features that are -1, 0 or 1; the width starts far away and has its own learning rate."""
     generator = torch.Generator().manual_seed(0)
-    features = torch.randn(2000, 3, generator=generator)
+    features = torch.randint(-1, 2, (2000, 3), generator=generator).to(torch.float64)
     true = torch.tensor([1.0, -0.5, 0.25])
     started = type(objective)(start=planted)
-    chances = torch.tensor([probabilities(started, d, started.raw_start) for d in (features @ true).tolist()])
+    differences, which = (features @ true).unique(return_inverse=True)
+    chances = torch.tensor([probabilities(started, d, started.raw_start) for d in differences.tolist()])[which]
     labels = torch.tensor([1.0, 0.5, 0.0])[torch.multinomial(chances, 1, generator=generator)[:, 0]]
     net, width = torch.nn.Linear(3, 1, bias=False), LearnedNumbers(objective.raw_start, 1, objective.lr / 0.02)
     torch.nn.init.zeros_(net.weight)

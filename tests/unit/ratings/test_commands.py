@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import sqlite3
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -15,6 +14,7 @@ from palate.ratings import Ratings, open_ratings
 from tests.support import postgres
 from tests.support.ratings import team
 from tests.support.waiting import LIMIT_SECONDS
+from tests.support.warm_python import executable
 
 
 def new_url(like: str, folder: Path, request: pytest.FixtureRequest) -> str:
@@ -77,12 +77,11 @@ def test_what_is_no_backup_leaves_nothing_behind(
 
 def test_a_full_disk_ends_a_backup_and_leaves_no_half_of_one(ratings: Ratings, url: str, tmp_path: Path) -> None:
     team(ratings, items=300)
-    ignore = "import signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)"
-    code = f"{ignore}; import sys; from palate.cli import main; sys.exit(main(sys.argv[1:]))"
-    words = [sys.executable, "-c", code, "label", "--ratings", url, "--backup", str(tmp_path / "copy.db")]
     # No file may grow above 100 kB: what the system says then is what it says without space.
-    limited = ["sh", "-c", 'ulimit -f 200; exec "$@"', "sh", *words]
-    done = subprocess.run(limited, capture_output=True, text=True, timeout=LIMIT_SECONDS, check=False)
+    limit = "resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000)); signal.signal(signal.SIGXFSZ, signal.SIG_IGN)"
+    code = f"import resource, signal, sys; {limit}; from palate.cli import main; sys.exit(main(sys.argv[1:]))"
+    words = [executable(), "-c", code, "label", "--ratings", url, "--backup", str(tmp_path / "copy.db")]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=LIMIT_SECONDS, check=False)
     assert done.returncode == 4, done.stderr
     assert "copy.db could not be written" in done.stderr
     assert "Free some space" in done.stderr

@@ -4,6 +4,7 @@ Chance is in two places: where a draw begins, and in which order the items lie, 
 """
 
 from collections import Counter
+from collections.abc import Sequence
 from random import Random
 
 import pytest
@@ -21,11 +22,11 @@ class UndoneError(Exception):
     """Takes a transaction back."""
 
 
-def drawn(crew: Team, seed: int) -> tuple[str, float]:
+def drawn(crew: Team, items: Sequence[str], seed: int) -> tuple[str, float]:
     """(item, probability kept) of a draw that leaves nothing behind."""
     found, random = [], Random(seed)
     with pytest.raises(UndoneError), crew.ratings.database.write() as connection:
-        numbers = [{"which": item.id, "anew": random.random()} for item in crew.ratings.items(crew.project.id)]
+        numbers = [{"which": item, "anew": random.random()} for item in items]
         connection.execute(update(schema.items).where(schema.items.c.id == bindparam("which")).values(draw=bindparam("anew")), numbers)
         row = draw_item(connection, crew.project, crew.raters[0].id, random, is_tested=False)
         assert row is not None
@@ -37,7 +38,8 @@ def drawn(crew: Team, seed: int) -> tuple[str, float]:
 def compared(crew: Team) -> dict[str, float]:
     """The probability kept by item, once every draw agreed about it and its frequency lay within four standard errors of it."""
     draws = DRAWS["sqlite" if crew.ratings.database.is_sqlite else "postgresql"]
-    results = [drawn(crew, seed) for seed in range(draws)]
+    items = [item.id for item in crew.ratings.items(crew.project.id)]
+    results = [drawn(crew, items, seed) for seed in range(draws)]
     kept = dict(results)
     assert {(item, kept[item]) for item in kept} == set(results), "an item has two probabilities"
     assert sum(kept.values()) == pytest.approx(1), "items that no draw took, or too high a probability"

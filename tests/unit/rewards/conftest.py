@@ -17,9 +17,17 @@ from palate.clients import http as http_client
 from palate.core import Completion, Message, Prompt
 from palate.rewards import remote
 from palate.rewards.batch import ScoringBatch
+from tests.support.warm_python import executable
 
 DEADLINES = (0.5, 4.0, 32.0, 128.0)
 """Of a batch in which one completion hangs: where the machine is too busy to score the others by the first, the next one is tried."""
+
+
+@pytest.fixture(autouse=True)
+def is_warm(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Processes of users' functions are forked from one that has loaded Palate."""
+    monkeypatch.setattr(sys, "executable", executable())
+
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "oracle.json"
 

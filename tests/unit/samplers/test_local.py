@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -40,12 +40,16 @@ def llama() -> CausalPolicy:
     return policy
 
 
-def plain_logits(policy: CausalPolicy, ids: Sequence[int]) -> Tensor:
-    """Logits (t, v) of one unpadded sequence by the model's own forward and an attention of transformers."""
+def plain_logits(policy: CausalPolicy) -> Callable[[Sequence[int]], Tensor]:
+    """Gives logits (t, v) of one unpadded sequence by the model's own forward and an attention of transformers."""
     module = copy.deepcopy(policy.module)
     module.set_attn_implementation("eager")
-    with torch.no_grad():
-        return module(input_ids=torch.tensor([ids]), use_cache=False).logits[0].float()
+
+    def logits(ids: Sequence[int]) -> Tensor:
+        with torch.no_grad():
+            return module(input_ids=torch.tensor([ids]), use_cache=False).logits[0].float()
+
+    return logits
 
 
 def tokens_of(samples: list[list[SampledTokens]]) -> list[list[tuple[int, ...]]]:
@@ -65,9 +69,10 @@ def test_logps_are_those_of_a_plain_forward(family: str, slots: int) -> None:
     samples = LocalSampler(policy, slots=slots).sample(PROMPTS, 3, Sampling(temperature=1.2, max_tokens=20), seed=5)
     assert len({sample.ids for group in samples for sample in group}) > 2 * len(PROMPTS)
     assert len({len(sample.ids) for group in samples for sample in group}) > 3
+    plain = plain_logits(policy)
     for prompt, group in zip(PROMPTS, samples, strict=True):
         for sample in group:
-            logits = plain_logits(policy, (*prompt, *sample.ids))[len(prompt) - 1 : -1] / 1.2
+            logits = plain((*prompt, *sample.ids))[len(prompt) - 1 : -1] / 1.2
             expected = logits.log_softmax(-1).gather(1, torch.tensor(sample.ids)[:, None])[:, 0]
             torch.testing.assert_close(torch.tensor(sample.logps), expected, atol=1e-5, rtol=1e-5)
 

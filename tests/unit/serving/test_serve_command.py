@@ -8,7 +8,6 @@ import re
 import signal
 import socket
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +19,7 @@ from palate.cli import main
 from palate.models.causal import CausalPolicy
 from palate.serving.api_keys import ApiKeys, RequestRate, add_key
 from palate.serving.feedback import FEEDBACK
+from tests.support import warm_python
 from tests.support.rule_files import rule_file
 from tests.support.waiting import LIMIT_SECONDS, ended
 
@@ -34,7 +34,7 @@ def model(chat_policy: CausalPolicy, tmp_path_factory: pytest.TempPathFactory) -
 @contextmanager
 def process(model: Path, *words: object) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """A running `palate serve`, and its address."""
-    command = [sys.executable, "-m", "palate", "serve", str(model), "--port", "0", *map(str, words)]
+    command = [warm_python.executable(), "-m", "palate", "serve", str(model), "--port", "0", *map(str, words)]
     started = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}
     )

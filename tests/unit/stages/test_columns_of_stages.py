@@ -82,5 +82,5 @@ def test_without_the_setting_the_file_is_refused_with_the_remedy(data: Path, tmp
     with pytest.raises(DataError, match="no completion"):
         ran(stage_of("sft", data, Recognised()), tmp_path / "a", "sft")
     write_rows(tmp_path / "x.jsonl", [{"ask": "soup?", "reply": "leeks"}])
-    with pytest.raises(DataError, match="columns.prompt=ask and columns.completion=reply"):
+    with pytest.raises(DataError, match="columns: {kind: question_answer, question: ask, answer: reply}"):
         ran(SFT(str(data / "base"), str(tmp_path / "x.jsonl")), tmp_path / "b", "sft")

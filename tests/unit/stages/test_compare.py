@@ -191,7 +191,7 @@ def test_a_judge_sees_both_orders_is_named_uncalibrated_and_never_leads_alone(th
     assert [(one.match.policy, one.match.rate.value) for one in judge.rates] == [
         (one.match.policy, one.match.rate.value) for one in by_gold.rates
     ]
-    both = compared(tmp_path, three, "both", gold=GOLD, judge=JUDGE)
+    both = compared(tmp_path, three, "both", gold=GOLD, judge=JUDGE, pairs_per_prompt=1)
     assert headline(both).startswith("In the order of their strength by gold")
 
 
@@ -222,13 +222,13 @@ def test_an_agreement_report_reads_the_judgments(three: dict[str, str], tmp_path
 
 
 def test_people_judge_a_random_part_and_the_judge_makes_their_rate_more_exact(tmp_path: Path) -> None:
-    policies = {"a": answers(tmp_path, "a", worths(0, 5, 600)), "b": answers(tmp_path, "b", worths(1, 6, 600))}
+    policies = {"a": answers(tmp_path, "a", worths(0, 5, 300)), "b": answers(tmp_path, "b", worths(1, 6, 300))}
     raters = Simulated(gold=GOLD, pool=RaterPool(raters=9, sharpness=10, indifference=0, length_bias=0, phrase_bias=0), repeat_share=0)
-    found = compared(tmp_path, policies, raters=raters, rater_prompts=150, judge=JUDGE, dimensions=("helpful",))
+    found = compared(tmp_path, policies, raters=raters, rater_prompts=100, judge=JUDGE, dimensions=("helpful",))
     people, judge = found.sources
     (rate,) = people.rates
     assert people.kind == "simulated"
-    assert (rate.prompts, judge.rates[0].prompts) == (150, 600)
+    assert (rate.prompts, judge.rates[0].prompts) == (100, 300)
     assert rate.match.joined is not None
     assert rate.match.saved is not None
     assert rate.match.saved > 20
@@ -236,8 +236,8 @@ def test_people_judge_a_random_part_and_the_judge_makes_their_rate_more_exact(tm
     assert rate.match.joined.high - rate.match.joined.low < rate.match.rate.high - rate.match.rate.low
     assert f"by simulated raters with {judge.name}" in headline(found)
     prompts = {row["comparison"].split("/")[0] for row in rows_of(tmp_path / "compare", "judgments.jsonl") if "fair" not in row["rater"]}
-    assert len({name.rpartition(":")[2] for name in prompts} & {str(k) for k in range(1, 151)}) < 75  # a random part, not the first
-    alone = compared(tmp_path, policies, "alone", raters=raters, rater_prompts=150, dimensions=("helpful",))
+    assert len({name.rpartition(":")[2] for name in prompts} & {str(k) for k in range(1, 101)}) < 50  # a random part, not the first
+    alone = compared(tmp_path, policies, "alone", raters=raters, rater_prompts=100, dimensions=("helpful",))
     assert alone.sources[0].rates[0].match.joined is None
     assert alone.sources[0].rates[0].match.rate == rate.match.rate
 
@@ -255,7 +255,7 @@ def test_a_killed_run_asks_only_what_is_missing_and_ends_with_the_same_bytes(
     asked: list[str] = []
     monkeypatch.setattr("tests.unit.stages.test_compare.heard", asked)
     judge = JudgeRater(model=FunctionJudge(function="tests.unit.stages.test_compare:listening", name="listening"))
-    stage = Compare(three, judge=judge)
+    stage = Compare(three, judge=judge, pairs_per_prompt=1)
     whole = ran(stage, tmp_path / "whole", "compare")
     total, before = len(asked), []
     asked.clear()

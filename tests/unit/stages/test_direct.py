@@ -240,17 +240,19 @@ def trained(directory: Path, stage: Direct, monkeypatch: pytest.MonkeyPatch, sto
 
 
 @pytest.mark.parametrize(
-    "settings",
-    [{"reference_update": ReferenceUpdate(every=2, share=0.5)}, {"objective": KTO()}, {"objective": AOT()}],
+    ("settings", "stops"),
+    [({"reference_update": ReferenceUpdate(every=2, share=0.5)}, (2, 3)), ({"objective": KTO()}, (3,)), ({"objective": AOT()}, (3,))],
     ids=["follow", "kto", "aot"],
 )
-def test_a_resumed_run_ends_as_a_straight_one(settings: dict[str, object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_resumed_run_ends_as_a_straight_one(
+    settings: dict[str, object], stops: tuple[int, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     tiny_policy().save(tmp_path / "policy")
     write_rows(tmp_path / "pairs.jsonl", [preference_row(one) for one in PREFERENCES])
     given = {"model": str(tmp_path / "policy"), "preferences": str(tmp_path / "pairs.jsonl"), "prompts_per_step": 4, "epochs": 3.0}
     stage = Direct(**given, optimizer=AdamW(lr=1e-3), **settings)  # type: ignore[arg-type]
     straight = trained(tmp_path / "straight", stage, monkeypatch)
-    for stop_after in (2, 3):
+    for stop_after in stops:
         resumed = trained(tmp_path / f"resumed{stop_after}", stage, monkeypatch, stop_after)
         assert all(straight[name].equal(resumed[name]) for name in straight)
 

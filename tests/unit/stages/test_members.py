@@ -64,7 +64,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def stage_of(home: Path, **settings: Any) -> Reward:
     start = Reward(
-        str(home / "base"), str(home / "pairs.jsonl"), held_out=str(home / "held.jsonl"), prompts_per_step=4, epochs=2,
+        str(home / "base"), str(home / "pairs.jsonl"), held_out=str(home / "held.jsonl"), prompts_per_step=4, epochs=1,
         optimizer=AdamW(lr=1e-2), members=Members(count=3),
     )  # fmt: skip
     return replace(start, **settings)
@@ -86,6 +86,11 @@ def train(home: Path, tmp_path: Path) -> Train:
 
 def weights_of(path: Path | str) -> dict[str, torch.Tensor]:
     return load_scalar(model_at(str(path))).state_dict()
+
+
+def same_weights(one: Path | str, other: Path | str) -> bool:
+    before, after = weights_of(one), weights_of(other)
+    return before.keys() == after.keys() and all(torch.equal(value, after[name]) for name, value in before.items())
 
 
 def test_each_member_is_a_model_with_a_card_and_the_predictions_are_their_mean(ensemble: Path) -> None:
@@ -131,8 +136,9 @@ def test_a_run_of_members_is_an_ensemble_wherever_a_reward_model_is_named(ensemb
         model_at(str(ensemble))
 
 
-def test_a_run_that_was_stopped_between_members_goes_on_with_the_next(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    straight = ran(stage_of(home), tmp_path / "straight", "reward")
+def test_a_run_that_was_stopped_between_members_goes_on_with_the_next(
+    ensemble: Path, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     trained: list[str] = []
     train = Reward._trained
 
@@ -149,9 +155,8 @@ def test_a_run_that_was_stopped_between_members_goes_on_with_the_next(home: Path
         models_at(str(tmp_path / "stopped"))
     stopped = ran(stage_of(home), tmp_path / "stopped", "reward")
     assert trained == ["1", "2", "2", "3"]
-    assert summary_of(stopped) == summary_of(straight)
-    for one, other in zip(models_at(str(stopped)), models_at(str(straight)), strict=True):
-        assert all(torch.equal(value, weights_of(other)[name]) for name, value in weights_of(one).items())
+    assert summary_of(stopped) == summary_of(ensemble)
+    assert all(same_weights(one, other) for one, other in zip(models_at(str(stopped)), models_at(str(ensemble)), strict=True))
 
 
 @pytest.fixture(scope="module")
@@ -222,14 +227,14 @@ def test_each_member_on_a_shared_trunk_has_a_scale_of_its_own(train: Train, home
 
 
 def test_adapters_of_members_stay_small_and_share_one_base_in_memory(train: Train, home: Path) -> None:
-    run = train(adapters=LoRA(rank=2, merge=False))
+    run = train(adapters=LoRA(rank=2, merge=False), members=Members(count=2), epochs=1)
     assert all(not (Path(path) / "model").exists() for path in models_at(str(run)))
     models = RewardModels.load((str(run),))
     places = [
         {name: p.data_ptr() for name, p in member.reward.model.module.named_parameters() if "base_layer" in name}
         for member in models.members.values()
     ]
-    assert places[0] == places[1] == places[2]
+    assert places[0] == places[1]
     assert len(places[0]) > 5
     alone = [LearnedReward.load(model_at(path)).table(PROMPTS, [GROUP, GROUP])[0] for path in models_at(str(run))]
     torch.testing.assert_close(models.score(PROMPTS, [GROUP, GROUP]).members, torch.stack(alone), atol=1e-5, rtol=0)
@@ -277,7 +282,7 @@ def test_a_member_records_the_model_it_started_from(home: Path, other: Path, tmp
 def test_an_ensemble_of_several_starts_goes_on_with_the_next(
     home: Path, other: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    stage = stage_of(home, members=Members(count=2, other_models=(str(other),)))
+    stage = stage_of(home, members=Members(count=2, other_models=(str(other),)), epochs=0.5)
     straight = ran(stage, tmp_path / "straight", "reward")
     train = Reward._trained
 
@@ -292,8 +297,7 @@ def test_an_ensemble_of_several_starts_goes_on_with_the_next(
     monkeypatch.undo()
     stopped = ran(stage, tmp_path / "stopped", "reward")
     assert (stopped / "predictions.jsonl").read_bytes() == (straight / "predictions.jsonl").read_bytes()
-    for one, same in zip(models_at(str(stopped)), models_at(str(straight)), strict=True):
-        assert all(torch.equal(value, weights_of(same)[name]) for name, value in weights_of(one).items())
+    assert all(same_weights(one, same) for one, same in zip(models_at(str(stopped)), models_at(str(straight)), strict=True))
 
 
 def test_models_that_read_other_tokens_are_refused_before_any_member_trains(home: Path, other: Path, tmp_path: Path) -> None:

@@ -47,7 +47,7 @@ def home(tmp_path: Path) -> Path:
 def refreshed(home: Path, name: str = "run", **settings: Any) -> tuple[Path, dict[str, Any]]:
     stage = Refresh(
         str(home / "reward"), str(home / "new.jsonl"), str(home / "samples.jsonl"),
-        **{"held_out": (str(home / "held.jsonl"),), "epochs": 4, "optimizer": AdamW(lr=5e-3), **settings},
+        **{"held_out": (str(home / "held.jsonl"),), "epochs": 4, "prompts_per_step": 8, "optimizer": AdamW(lr=5e-3), **settings},
     )  # fmt: skip
     stage.check()
     run = open_run(home / name, RunPlan("refresh", "refresh", {"settings": repr(settings)}, seed=1))
@@ -93,7 +93,7 @@ def test_the_curve_is_measured_on_nested_shares_and_the_page_says_what_it_found(
     assert [(one.labels, one.pairs) for one in curve] == [(3, 12), (12, 12), (48, 12)]
     assert curve[-1].accuracy == summary["tests"]["new"]["after"]["accuracy"]
     metrics = [row for _, row in read_rows(directory / "metrics.jsonl")]
-    assert len(metrics) == 96, "the metrics are those of the whole model: 4 epochs of 96 prompts in steps of 4"
+    assert len(metrics) == 48, "the metrics are those of the whole model: 4 epochs of 96 prompts in steps of 8"
     said = " ".join(capsys.readouterr().out.split())
     assert "Doubling the labels from 48 to 96 is expected to give" in said
     assert "Swap it in: the gain on new judgments is real" in said

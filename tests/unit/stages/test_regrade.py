@@ -30,7 +30,7 @@ RUBRIC = [
 DONE = {"names the missing spice": "salt", "gives an amount": "pinch", "blames the cook": "your fault"}
 HACK = "This answer names the missing spice and gives an amount, as a good answer should."
 PLAIN = ("It lacks salt.", "Add a pinch of salt.", "Hard to say.")
-PROMPTS = 24
+PROMPTS = 12
 GRADERS = tuple(grader_name(name, "one_by_one") for name in ("judge", "one", "other"))
 
 
@@ -149,14 +149,14 @@ def test_missing_scores_are_counted_by_judge(serve_model: Callable[[Answer], Com
     def poet(criterion: str, completion: str) -> bool | None:
         return None if completion == PLAIN[0] and criterion == "gives an amount" else by_words(criterion, completion)
 
-    before, after = samples(tmp_path / "before", lambda k: PLAIN[k % 3]), samples(tmp_path / "after", lambda k: HACK, first=6)
+    before, after = samples(tmp_path / "before", lambda k: PLAIN[k % 3]), samples(tmp_path / "after", lambda k: HACK, first=3)
     run = ran(check(serve_model, before, after, poet), tmp_path / "run", "regrade")
     found = summary_of(run)
-    assert found["prompts"] == PROMPTS - 6
-    assert (found["judge"]["missing"], found["judge"]["unscored"]) == (6, 6)
-    assert dropped_of(run)["scores by judge"] == {"1 of 3 criteria have no grade": 6}
-    assert dropped_of(run)[before] == {"its prompt is not among those of the other side": 6}
-    assert found["excess"]["n"] == PROMPTS - 12
+    assert found["prompts"] == PROMPTS - 3
+    assert (found["judge"]["missing"], found["judge"]["unscored"]) == (3, 3)
+    assert dropped_of(run)["scores by judge"] == {"1 of 3 criteria have no grade": 3}
+    assert dropped_of(run)[before] == {"its prompt is not among those of the other side": 3}
+    assert found["excess"]["n"] == PROMPTS - 6
 
 
 def test_where_nothing_is_scored_the_message_says_why(serve_model: Callable[[Answer], CompletionsServer], tmp_path: Path) -> None:
@@ -180,7 +180,7 @@ def test_the_panel_is_others_than_the_judge(serve_model: Callable[[Answer], Comp
 
 
 def test_sides_without_a_common_prompt_are_refused(serve_model: Callable[[Answer], CompletionsServer], tmp_path: Path) -> None:
-    before = samples(tmp_path / "before", lambda k: PLAIN[0], first=23)
+    before = samples(tmp_path / "before", lambda k: PLAIN[0], first=PROMPTS - 1)
     (tmp_path / "after").mkdir()
     write_rows(tmp_path / "after" / "samples.jsonl", [sample_row(Prompt("q", (Message("user", "Else?"),)), [Completion("x")])])
     with pytest.raises(DataError, match="no prompt of .* is among those of"):

@@ -62,15 +62,17 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 Train = Callable[..., Path]
 
 
-@pytest.fixture
-def train(home: Path, tmp_path: Path) -> Train:
-    start = TrainRules(
+def start_of(home: Path) -> TrainRules:
+    return TrainRules(
         str(home / "base"), str(home / "rules.yaml"), (str(home / "judgments.jsonl"),), held_out_share=0.25, epochs=12,
         completions_per_step=18, optimizer=AdamW(lr=1e-2),
     )  # fmt: skip
 
+
+@pytest.fixture
+def train(home: Path, tmp_path: Path) -> Train:
     def run(name: str = "run", **settings: object) -> Path:
-        return ran(replace(start, **settings), tmp_path / name, "rules")  # type: ignore[arg-type]
+        return ran(replace(start_of(home), **settings), tmp_path / name, "rules")  # type: ignore[arg-type]
 
     return run
 
@@ -114,12 +116,17 @@ def test_with_answers_it_starts_as_what_the_language_model_would_say(train: Trai
     assert len(set(rows.values())) > 10, "the model answers each question in its own way"
 
 
-def test_a_classifier_that_reads_surprise_learns_and_is_read_back(train: Train, home: Path, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def surprised(home: Path) -> Path:
+    """The run of a classifier that reads surprise."""
     config = without_dropout(tiny_config("qwen3", word_tokenizer()))
     config.tie_word_embeddings = True
-    as_policy(built(AutoModelForCausalLM.from_config, config, 0), word_tokenizer()).save(tmp_path / "tied")
-    run = train(model=str(tmp_path / "tied"), score="with_surprise", epochs=2)
-    model = load_scalar(run / "model")
+    as_policy(built(AutoModelForCausalLM.from_config, config, 0), word_tokenizer()).save(home / "tied")
+    return ran(replace(start_of(home), model=str(home / "tied"), score="with_surprise", epochs=2), home / "surprised", "rules")
+
+
+def test_a_classifier_that_reads_surprise_learns_and_is_read_back(train: Train, surprised: Path) -> None:
+    model = load_scalar(surprised / "model")
     assert isinstance(model.likelihood, Surprise)
     assert all(p.any() for p in model.likelihood.parameters()), "the gate and the others have left 0"
     with pytest.raises(ModelError, match="needs a model whose output embeddings are its input embeddings"):
@@ -129,7 +136,7 @@ def test_a_classifier_that_reads_surprise_learns_and_is_read_back(train: Train, 
 
 
 def test_training_goes_on_from_a_classifier_and_is_tested_on_other_prompts(train: Train, home: Path, tmp_path: Path) -> None:
-    first = train(epochs=4)
+    first = train(epochs=1)
     more = answered(tmp_path / "more.jsonl", [(f"the cook {k}", " make salt", "rice", "ann", False) for k in range(6)])
     tests = answered(
         tmp_path / "tests.jsonl", [(f"so {k}", f" make {food}", "salt", "ann", food == "salt") for k in range(6) for food in FOODS]
@@ -154,20 +161,16 @@ def test_training_goes_on_from_a_classifier_and_is_tested_on_other_prompts(train
         train("taste-run", model=str(tmp_path / "taste"), held_out=(str(tests),))
 
 
-def test_a_classifier_that_reads_surprise_goes_on_with_it(train: Train, home: Path, tmp_path: Path) -> None:
-    config = without_dropout(tiny_config("qwen3", word_tokenizer()))
-    config.tie_word_embeddings = True
-    as_policy(built(AutoModelForCausalLM.from_config, config, 0), word_tokenizer()).save(tmp_path / "tied")
-    first = train(model=str(tmp_path / "tied"), score="with_surprise", epochs=2)
+def test_a_classifier_that_reads_surprise_goes_on_with_it(train: Train, surprised: Path, tmp_path: Path) -> None:
     tests = answered(tmp_path / "tests.jsonl", [(f"so {k}", " make rice", "rice", "ann", True) for k in range(4)])
-    run = train("further", model=str(first), score="with_surprise", held_out=(str(tests),), epochs=1)
-    before, after = (load_scalar(place / "model").likelihood for place in (first, run))
+    run = train("further", model=str(surprised), score="with_surprise", held_out=(str(tests),), epochs=1)
+    before, after = (load_scalar(place / "model").likelihood for place in (surprised, run))
     assert isinstance(before, Surprise)
     assert isinstance(after, Surprise)
     gaps = [float((a - b).detach().abs().max()) for a, b in zip(before.parameters(), after.parameters(), strict=True)]
     assert all(0 < gap < 0.5 for gap in gaps), gaps
     with pytest.raises(ConfigError, match=r"was trained with score: with_surprise. Set score to that"):
-        train("last", model=str(first), held_out=(str(tests),))
+        train("last", model=str(surprised), held_out=(str(tests),))
 
 
 def test_no_prompt_is_learned_and_tested(train: Train, home: Path, tmp_path: Path) -> None:

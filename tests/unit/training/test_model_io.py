@@ -86,7 +86,6 @@ def weights(run: Path) -> bytes:
 
 FOUR_BIT = (*LORA, "--adapters.base_dtype", "nf4")
 EXTRAS = {
-    "adapters": LORA,
     "bfloat16": ("--dtype", "bfloat16"),
     "float16": ("--dtype", "float16"),
     "adapters in bfloat16, activations computed anew": (*LORA, "--dtype", "bfloat16", "--checkpoint_activations", "true"),

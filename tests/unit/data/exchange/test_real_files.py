@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -37,8 +38,14 @@ def test_votes_of_experts_are_counted_as_published() -> None:
     assert set(judge.kinds().values()) == {"model"}
 
 
+@cache
+def crowd() -> Exchange:
+    """The votes of a crowd. They are read once, and nothing changes them."""
+    return read_llmfao(shared_data("llmfao/crowd-comparisons.csv"))
+
+
 def test_votes_of_a_crowd_have_texts_guidelines_and_qualification_items() -> None:
-    found = read_llmfao(shared_data("llmfao/crowd-comparisons.csv"))
+    found = crowd()
     shown = Counter("tie" if len(vote.judgment.ranking) == 1 else ("left", "right")[vote.judgment.ranking[0][0]] for vote in found.votes)
     assert shown == {"left": 2911, "right": 2549, "tie": 3471}
     assert sum(item.is_qualification and item.gold is not None for item in found.items) == 7
@@ -53,7 +60,7 @@ def verdicts(exchange: Exchange) -> Counter[tuple[object, ...]]:
 
 @pytest.mark.parametrize("kind", ["palate", "label-studio", "argilla", "mt-bench"])
 def test_a_crowds_votes_survive_other_tools(tmp_path: Path, kind: str) -> None:
-    found = read_llmfao(shared_data("llmfao/crowd-comparisons.csv"))
+    found = crowd()
     file = tmp_path / ("a.jsonl" if kind in ("palate", "mt-bench") else "a.json")
     assert write_exchange(found, file, kind).left_out == ()
     back = read_exchange(file)
@@ -71,7 +78,7 @@ def test_a_crowds_votes_survive_other_tools(tmp_path: Path, kind: str) -> None:
 
 
 def test_a_crowds_votes_become_pairs_and_those_without_texts_are_named(tmp_path: Path) -> None:
-    found = read_llmfao(shared_data("llmfao/crowd-comparisons.csv"))
+    found = crowd()
     done = write_exchange(found, tmp_path / "a.jsonl", "trl")
     reasons = Counter(row.reason for row in done.left_out)
     assert (done.rows, reasons) == (1850, {"a candidate without a text": 289, "nobody judged it": 7})

@@ -1,4 +1,4 @@
-"""Reward functions that the tests of online training name by import path. Each run starts a process that loads them: they stay light."""
+"""Reward functions of the tests of online training. Some name them by import path, and a process loads them: they stay light."""
 
 import math
 import re
@@ -8,6 +8,11 @@ from collections.abc import Mapping, Sequence
 def letters(prompt: str, completion: str, **_: object) -> float:
     """Letters written, in tens; those of special tokens do not count."""
     return sum(map(str.isalpha, re.sub(r"<\w+>", "", completion))) / 10
+
+
+def long(prompt: str, completion: str, **_: object) -> float:
+    """A tenth of a point per character, up to 40."""
+    return min(len(completion), 40) / 10
 
 
 def nothing(prompt: str, completion: str, **_: object) -> float:

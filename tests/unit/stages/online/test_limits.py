@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 
 from palate.core import TrainingError
-from palate.models.load import load_policy
 from palate.runs.record import read_record
 from palate.stages.online import stage as online
 from palate.training import checkpoints
 from palate.training.guards import Guards, Limit
-from tests.unit.stages.online.toy import SLOW, alike, configured, summary, trained, weights
+from palate.training.measured_weights import MeasuredWeights
+from tests.unit.stages.online.toy import SLOW, alike, configured, stored, summary, trained, weights
 
 FREE: dict[str, Any] = {"optimizer": SLOW, "method": {"advantage": "leave_one_out"}}
 BUDGET: dict[str, Any] = {"control": {"kind": "budget_kl", "nats": 1.0, "price": {"coef": 0.0}}}
@@ -21,9 +21,21 @@ UNPRICED: dict[str, Any] = {"control": {"coef": 0.0}}
 
 
 @pytest.mark.parametrize("asynchronous", [0, 1])
-def test_the_weights_that_are_kept_were_measured_within_the_budget(asynchronous: int, data: Path, tmp_path: Path) -> None:
+def test_the_weights_that_are_kept_were_measured_within_the_budget(
+    asynchronous: int, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    accepted: list[int] = []
+    accept = MeasuredWeights.accept
+
+    def listed(self: MeasuredWeights, iteration: int) -> None:
+        accepted.append(iteration)
+        accept(self, iteration)
+
+    monkeypatch.setattr(MeasuredWeights, "accept", listed)
     settings = {**FREE, "sampler": {"asynchronous": asynchronous}}
     run, rows = trained(configured(data, **settings, kl=BUDGET, iterations=20), tmp_path / "budget")
+    # With asynchronous sampling the second iteration learns from completions of the weights that the first one also sampled with.
+    assert accepted[:2] == [0, 1 - asynchronous]
     assert rows[-1]["kl/mean"] > 1.0
     assert summary(run)["is_spent"]
     kept = summary(run)["budget_step"]
@@ -52,7 +64,7 @@ def test_a_guard_that_stops_keeps_the_last_model_within_its_limit(data: Path, tm
     first = next(k for k, row in enumerate(rows) if row["kl/mean"] > 1.0 and rows[k + 1]["kl/mean"] > 1.0)
     assert len((directory / "metrics.jsonl").read_text().splitlines()) == first + 2, "the same command did not go further"
     shorter, _ = trained(configured(data, **{**settings, "iterations": first - 1}), tmp_path / "shorter")
-    assert alike(load_policy(directory / "model").state_dict(), weights(shorter))
+    assert alike(stored(directory / "model"), weights(shorter))
     record = read_record(directory)
     assert record is not None
     assert record.status == "failed"
@@ -81,7 +93,7 @@ def test_a_number_that_is_not_finite_leaves_the_model_of_the_last_checkpoint(
     (directory,) = (tmp_path / "slow").glob("online-*")
     monkeypatch.undo()
     shorter, _ = trained(configured(data, **{**FREE, "iterations": 2}), tmp_path / "shorter")
-    assert alike(load_policy(directory / "model").state_dict(), weights(shorter))
+    assert alike(stored(directory / "model"), weights(shorter))
 
 
 def test_only_limits_that_stop_cost_weights_on_disk() -> None:

@@ -22,7 +22,9 @@ from palate.training import checkpoints
 from tests.unit.stages.online.toy import (
     LETTERS,
     NOTHING,
+    PPO,
     alike,
+    called_here,
     configured,
     killed_and_resumed,
     started,
@@ -179,7 +181,7 @@ def test_a_reward_model_is_trained_on_only_when_its_card_says_enough(
 
 
 def test_the_value_model_that_is_kept_has_learned(data: Path, tmp_path: Path) -> None:
-    run, rows = trained(configured(data, iterations=4), tmp_path)
+    run, rows = trained(configured(data, iterations=2, **PPO), tmp_path)
     assert all(row["value_error/mean"] > 0 for row in rows)
     assert float(head_of(load_scalar(run.directory / "value").module).weight.detach().abs().max()) > 0  # it began at 0
 
@@ -194,7 +196,7 @@ def held_out(data: Path, folder: Path, **settings: Any) -> dict[str, Any]:
 
 
 def test_held_out_prompts_are_measured_the_same_way_every_time_and_patience_ends_the_search(data: Path, tmp_path: Path) -> None:
-    settings = held_out(data, tmp_path, rewards=rewarded("riced"), optimizer=STILL, method={"advantage": "batch_mean"})
+    settings = held_out(data, tmp_path, rewards={"riced": called_here("riced")}, optimizer=STILL, method={"advantage": "batch_mean"})
     patient = {**settings, "keep": {"kind": "best_reward", "patience": 2}}
     run, rows = trained(configured(data, **patient), tmp_path / "runs")
     assert [row["held_out_reward/mean"] for row in rows] == [1.0] * 3  # the first is the best, two found nothing better

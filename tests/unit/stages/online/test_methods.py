@@ -11,7 +11,6 @@ import torch
 from palate.core import Completion, ConfigError, Message, Prompt
 from palate.data.jsonl import write_rows
 from palate.models.causal import CausalPolicy
-from palate.models.load import load_policy
 from palate.objectives.advantages import GroupDecoupled, GroupRelative, LeaveOneOut, RewardParts
 from palate.objectives.importance import TruncatedImportance
 from palate.objectives.kl import FixedKL, KLPenalty
@@ -26,7 +25,7 @@ from palate.stages.online.raft import RAFT
 from palate.stages.online.rollouts import Rollouts, Scored
 from palate.stages.online.stage import Online
 from palate.testing import tiny_policy, word_tokenizer
-from tests.unit.stages.online.toy import alike, configured, trained, weights
+from tests.unit.stages.online.toy import alike, configured, stored, trained, weights
 
 NAN = math.nan
 ONLY_TOKENS = 12
@@ -159,7 +158,7 @@ def test_where_nothing_is_good_enough_nothing_is_learned(data: Path, tmp_path: P
     run, rows = trained(configured(data, method={"kind": "raft", "min_reward": 99.0}, kl={}, iterations=1), tmp_path)
     assert rows[0]["kept/share"] == 0
     assert "loss/mean" not in rows[0]
-    assert alike(weights(run), load_policy(data / "base").state_dict())
+    assert alike(weights(run), stored(data / "base"))
 
 
 def test_documents_mixed_in_come_so_many_a_step_and_each_once_an_epoch(run: Run, policy: CausalPolicy, tmp_path: Path) -> None:

@@ -11,24 +11,30 @@ import pytest
 
 from palate.config.types import fields_outside_key
 from palate.core import RunError
+from palate.models.causal import CausalPolicy
 from palate.models.load import load_policy, new_policy
 from palate.testing import word_tokenizer
 from palate.training import checkpoints
 from tests.support.real_vllm import vllm_python, vllm_serving
 from tests.support.vllm_server import ServedVLLM
 from tests.unit.samplers.conftest import VLLM_SIZE
-from tests.unit.stages.online.toy import SLOW, configured, trained, weights
+from tests.unit.stages.online.toy import SLOW, configured, gain, trained, weights
 
 Rows = list[dict[str, float]]
 
 
+@pytest.fixture(scope="module")
+def base(data: Path) -> CausalPolicy:
+    return load_policy(data / "base")
+
+
 @pytest.fixture
-def start(data: Path) -> Iterator[Callable[[], ServedVLLM]]:
+def start(base: CausalPolicy) -> Iterator[Callable[[], ServedVLLM]]:
     """Starts a server with the base model."""
     running: list[ServedVLLM] = []
 
     def started() -> ServedVLLM:
-        running.append(ServedVLLM(load_policy(data / "base")))
+        running.append(ServedVLLM(base))
         return running[-1]
 
     yield started
@@ -38,7 +44,8 @@ def start(data: Path) -> Iterator[Callable[[], ServedVLLM]]:
 
 def asked(data: Path, *served: ServedVLLM, **changed: Any) -> Any:
     sampler = {"kind": "vllm_servers", "servers": [one.url for one in served], "model": "small", "attempts": 2}
-    return configured(data, sampler={**sampler, **changed.pop("sampler", {})}, **changed)
+    few = {"prompts_per_iteration": 4, "samples_per_prompt": 8}  # a request for each prompt
+    return configured(data, sampler={**sampler, **changed.pop("sampler", {})}, **few, **changed)
 
 
 def near(rows: Rows, others: Rows) -> None:
@@ -49,12 +56,12 @@ def near(rows: Rows, others: Rows) -> None:
             assert row[name] == pytest.approx(other[name], abs=1e-4)
 
 
-@pytest.mark.parametrize("sampler", [{}, {"asynchronous": 1}, {"correction": None}, {"sleep": True}])
+@pytest.mark.parametrize("sampler", [{}, {"asynchronous": 1}, {"correction": None, "sleep": True}])
 def test_it_learns_what_it_learns_from_its_own_completions(
     sampler: Mapping[str, object], data: Path, tmp_path: Path, start: Callable[[], ServedVLLM]
 ) -> None:
     run, rows = trained(asked(data, start(), start(), sampler=sampler), tmp_path)
-    assert sum(row["score/mean"] for row in rows[-3:]) / 3 > 1.6 * rows[0]["score/mean"]
+    assert gain(rows) > 1.6
     is_late = bool(sampler.get("asynchronous"))
     assert [row["staleness/mean"] for row in rows] == [0, *[float(is_late)] * (len(rows) - 1)]
     if "correction" in sampler:
@@ -68,17 +75,17 @@ def test_it_learns_what_it_learns_from_its_own_completions(
 def test_a_server_that_is_killed_changes_no_number(
     data: Path, tmp_path: Path, start: Callable[[], ServedVLLM], capfd: pytest.CaptureFixture[str]
 ) -> None:
-    _, whole = trained(asked(data, start(), start(), iterations=4), tmp_path / "whole")
+    _, whole = trained(asked(data, start(), start(), iterations=3), tmp_path / "whole")
     one, other = start(), start()
 
     def dying(body: Mapping[str, Any]) -> Any:
-        if one.told.count("reload_weights") < 3:
+        if one.told.count("reload_weights") < 2:
             return one.complete(body)
         threading.Thread(target=one.close).start()
         return 200, b"{", {"Content-Length": "1000"}
 
     one.answering(dying)
-    _, rows = trained(asked(data, one, other, iterations=4), tmp_path / "killed")
+    _, rows = trained(asked(data, one, other, iterations=3), tmp_path / "killed")
     near(rows, whole)
     assert capfd.readouterr().err.count(f"{one.url} cannot be reached") == 1
 
@@ -88,13 +95,13 @@ def test_a_run_without_servers_stops_with_one_message_and_goes_on_with_others(
     asynchronous: int, data: Path, tmp_path: Path, start: Callable[[], ServedVLLM], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(checkpoints, "CHECKPOINT_SECONDS", 0)
-    settings: dict[str, Any] = {"iterations": 5, "sampler": {"asynchronous": asynchronous}}
+    settings: dict[str, Any] = {"iterations": 3, "sampler": {"asynchronous": asynchronous}}
     one = start()
     whole, expected = trained(asked(data, one, **settings), tmp_path / "whole")
     last = start()
 
     def gone(body: Mapping[str, Any]) -> Any:
-        if last.told.count("reload_weights") < 4:
+        if last.told.count("reload_weights") < 2:
             return last.complete(body)
         threading.Thread(target=last.close).start()
         return 200, b"{", {"Content-Length": "1000"}
@@ -112,7 +119,7 @@ def test_a_run_without_servers_stops_with_one_message_and_goes_on_with_others(
 def test_the_adapter_alone_may_go_to_the_servers(data: Path, tmp_path: Path, start: Callable[[], ServedVLLM]) -> None:
     one = start()
     held = {"held_out": {"prompts": str(data / "prompts.jsonl"), "limit": 6}, "keep": {"kind": "best_reward", "kl_budget": 8.0}}
-    stage = asked(data, one, sampler={"update": "adapter"}, adapters={"rank": 4}, iterations=3, **held)
+    stage = asked(data, one, sampler={"update": "adapter"}, adapters={"rank": 4}, iterations=2, **held)
     _, rows = trained(stage, tmp_path)
     assert all(row["engine_gap/max"] < 1e-4 for row in rows)
     assert all("held_out_reward/mean" in row for row in rows)
@@ -135,7 +142,7 @@ def test_it_learns_from_what_the_servers_of_vllm_draw(sampler: Mapping[str, obje
     with vllm_serving(tmp_path / "base") as address:
         given = {"kind": "vllm_servers", "servers": [address], "model": "small", "attempts": 1, **sampler}
         _, rows = trained(configured(tmp_path, sampler=given, optimizer={**SLOW, "lr": 0.004}), tmp_path / "runs")
-    assert sum(row["score/mean"] for row in rows[-3:]) / 3 > 1.3 * rows[0]["score/mean"]
+    assert gain(rows) > 1.3
     assert [row["staleness/mean"] for row in rows] == [0, *[float("asynchronous" in sampler)] * (len(rows) - 1)]
     assert max(row["first_log_ratio/max"] for row in rows[:1]) < 1e-3
     if not sampler:

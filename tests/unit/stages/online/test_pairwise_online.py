@@ -47,11 +47,11 @@ def test_a_policy_learns_from_wins_and_the_figure_that_rises_is_the_one_against_
     run, rows = trained(stage, tmp_path)
     level = 0.5 if score == "win_rate" else 0.0
     assert [row["score/mean"] for row in rows] == pytest.approx([level] * len(rows), abs=1e-5)
-    before, after = (sum(row["win_rate/mean"] for row in part) / len(part) for part in (rows[:1], rows[-3:]))
+    before, after = (sum(row["win_rate/mean"] for row in part) / len(part) for part in (rows[:1], rows[-2:]))
     assert before < 0.65
     assert after > 0.8
     assert rows[-1]["win_rate/se"] < 0.2
-    assert sum(row["score_letters/mean"] for row in rows[-3:]) / 3 > 1.6 * rows[0]["score_letters/mean"]
+    assert rows[-1]["score_letters/mean"] > 1.6 * rows[0]["score_letters/mean"]
     record = json.loads((run.directory / "run.json").read_text())
     record["config"] = {"prompts_per_iteration": 8, "samples_per_prompt": 4}
     (run.directory / "run.json").write_text(json.dumps(record))

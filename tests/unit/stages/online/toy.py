@@ -7,21 +7,32 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
+from palate.config.live_objects import remember
 from palate.config.read import read_config
 from palate.config.settings import Settings
 from palate.core import Interrupted
-from palate.models.load import load_policy
 from palate.runs.record import RunPlan
 from palate.runs.run import Run, open_run
 from palate.stages.online import Online
 from palate.stages.online.loop import Loop
 from palate.training import checkpoints
+from tests.unit.stages.online import rewarding
 
-ITERATIONS = 8
+ITERATIONS = 4
 SLOW: Mapping[str, Any] = {"lr": 0.002, "warmup": 0.0, "decay": "constant"}
-LETTERS: Mapping[str, Any] = {"kind": "function", "function": "tests.unit.stages.online.rewarding:letters"}
-NOTHING: Mapping[str, Any] = {"kind": "function", "function": "tests.unit.stages.online.rewarding:nothing"}
+
+
+def called_here(name: str) -> dict[str, Any]:
+    """A function of `rewarding`, called in this process: one named by its import path would start another process for every run."""
+    return {"kind": "function", "function": remember(name, getattr(rewarding, name), name)}
+
+
+PPO: Mapping[str, Any] = {"method": {}}
+"""The method of a stage that names none. It has a value model; the toy's own method has none, which halves the models of a run."""
+LETTERS: Mapping[str, Any] = called_here("letters")
+NOTHING: Mapping[str, Any] = called_here("nothing")
 
 
 def configured(data: Path, **changed: Any) -> Online:
@@ -32,7 +43,8 @@ def configured(data: Path, **changed: Any) -> Online:
         "shaping": {"missing_eos": "keep"}, "kl": {"control": {"coef": 0.01}},
         "optimizer": {"lr": 0.01, "warmup": 0.0, "decay": "constant"},
     }  # fmt: skip
-    return read_config(Online, Settings({**values, **changed}, {(): "here"}))
+    method = {} if {"method", "preset"} & changed.keys() else {"method": {"advantage": "leave_one_out"}}
+    return read_config(Online, Settings({**values, **method, **changed}, {(): "here"}))
 
 
 def trained(stage: Online, folder: Path) -> tuple[Run, list[dict[str, float]]]:
@@ -63,8 +75,18 @@ def killed_and_resumed(stage: Online, folder: Path, at: int, monkeypatch: pytest
     return resumed, rows
 
 
+def gain(rows: list[dict[str, float]]) -> float:
+    """The score of the last two iterations, as a multiple of that of the first."""
+    return (rows[-1]["score/mean"] + rows[-2]["score/mean"]) / 2 / rows[0]["score/mean"]
+
+
 def weights(run: Run) -> dict[str, torch.Tensor]:
-    return load_policy(run.directory / "model").state_dict()
+    return stored(run.directory / "model")
+
+
+def stored(model: Path) -> dict[str, torch.Tensor]:
+    """The weights as they lie in the file."""
+    return load_file(model / "model.safetensors")
 
 
 def alike(one: Mapping[str, torch.Tensor], other: Mapping[str, torch.Tensor]) -> bool:

@@ -1,0 +1,162 @@
+"""Stages that learn from several sources with weights: shares, sources and keys, and a run that was killed ends as a straight one."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from palate.core import ConfigError, Interrupted
+from palate.data.data_sources import DataInput, DataSource
+from palate.data.jsonl import write_rows
+from palate.models.load import Architecture
+from palate.objectives.direct import BCO
+from palate.pipeline.plan import plan_pipeline, read_pipeline
+from palate.pipeline.table import STAGES, Stage
+from palate.runs.record import RunPlan
+from palate.runs.run import Run, open_run
+from palate.stages.direct import Direct
+from palate.stages.online.pretraining import Pretraining, Texts
+from palate.stages.pretrain import Pretrain
+from palate.stages.reward import Reward
+from palate.stages.sample import Sample
+from palate.stages.sft import SFT
+from palate.testing import tiny_policy, word_tokenizer
+from palate.testing.tokenizers import WORDS
+from palate.training import checkpoints
+from tests.support.stages import ran, rows_of, summary_of
+from tests.unit.stages.online.toy import configured, started
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny model, two rows in one file and six in another; each row has all that any stage reads, and ids that both files have."""
+    folder = tmp_path_factory.mktemp("mixtures")
+    tiny_policy("qwen3", word_tokenizer()).save(folder / "base")
+    for name, count, start in (("few", 2, 0), ("many", 6, 2)):
+        rows: list[dict[str, Any]] = [{"id": str(k), "prompt": f"the cook has {WORDS[start + k]}"} for k in range(count)]
+        write_rows(folder / f"{name}.jsonl", rows)
+        write_rows(folder / f"{name}-demos.jsonl", [{**row, "completion": " rice"} for row in rows])
+        write_rows(folder / f"{name}-pairs.jsonl", [{**row, "chosen": " rice", "rejected": " salt"} for row in rows])
+        write_rows(folder / f"{name}-texts.jsonl", [{"text": row["prompt"]} for row in rows])
+    write_rows(folder / "held_out.jsonl", [{"prompt": "the pot has", "chosen": " rice", "rejected": " salt"}])
+    return folder
+
+
+def both(data: Path, ending: str = "", **of_few: Any) -> DataInput:
+    """Both files with equal weights, so the few rows come three times an epoch."""
+    few = DataSource(str(data / f"few{ending}.jsonl"), "few", weight=1.0, **of_few)
+    return few, DataSource(str(data / f"many{ending}.jsonl"), "many", weight=1.0)
+
+
+def stage_of(kind: str, data: Path) -> Stage:
+    """A stage with three examples per step."""
+    base, pairs = str(data / "base"), both(data, "-pairs")
+    match kind:
+        case "sft":
+            return SFT(base, both(data, "-demos"), demonstrations_per_step=3)
+        case "pretrain":
+            size = Architecture(hidden_size=16, layers=1, heads=2, max_positions=32)
+            return Pretrain(both(data, "-texts"), base, architecture=size, documents_per_step=3)
+        case "direct":
+            return Direct(base, pairs, prompts_per_step=3)
+        case "unpaired":
+            return Direct(base, pairs, prompts_per_step=3, objective=BCO())
+        case _:
+            return Reward(base, pairs, held_out=str(data / "held_out.jsonl"), prompts_per_step=3)
+
+
+@pytest.mark.parametrize("kind", ["sft", "pretrain", "direct", "unpaired", "reward"])
+def test_an_epoch_has_the_shares_of_the_weights(kind: str, data: Path, tmp_path: Path) -> None:
+    run = ran(stage_of(kind, data), tmp_path / "run", "direct" if kind == "unpaired" else kind)
+    assert len(rows_of(run, "metrics.jsonl")) == 4, "twelve examples of which three make a step; eight without weights"
+    assert summary_of(run)["sources"] == {
+        "few": {"examples": 2, "share": 0.5, "passes": 3},
+        "many": {"examples": 6, "share": 0.5, "passes": 1},
+    }
+
+
+def test_a_run_that_was_killed_ends_with_the_bytes_of_a_straight_one(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    straight = ran(stage_of("sft", data), tmp_path / "straight", "sft")
+    log = Run.log
+
+    def deadly(run: Run, step: int, metrics: Mapping[str, float]) -> None:
+        log(run, step, metrics)
+        if step == 1:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoints, "CHECKPOINT_SECONDS", 0)
+        patch.setattr(Run, "log", deadly)
+        with pytest.raises(Interrupted):
+            ran(stage_of("sft", data), tmp_path / "killed", "sft")
+    resumed = ran(stage_of("sft", data), tmp_path / "killed", "sft")
+    for file in ("metrics.jsonl", "summary.json", "model/model.safetensors"):
+        assert (resumed / file).read_bytes().replace(b"killed", b"straight") == (straight / file).read_bytes()
+
+
+def test_without_weights_every_row_comes_once_and_samples_say_their_source(data: Path, tmp_path: Path) -> None:
+    files = (str(data / "few.jsonl"), DataSource(str(data / "many.jsonl"), limit=3))
+    run = ran(Sample(str(data / "base"), files, samples_per_prompt=1), tmp_path / "run", "sample")
+    rows = rows_of(run, "samples.jsonl")
+    assert [row["id"] for row in rows] == ["few/0", "few/1", "many/0", "many/1", "many/2"]
+    assert [row["fields"] for row in rows] == [{"source": name} for name in ("few", "few", "many", "many", "many")]
+    with pytest.raises(ConfigError, match="a weight would have no effect"):
+        Sample(str(data / "base"), both(data)).check()
+
+
+def test_a_prompt_that_two_sources_have_is_of_the_first(data: Path, tmp_path: Path) -> None:
+    write_rows(tmp_path / "again.jsonl", [{"prompt": f"the cook has {WORDS[0]}"}, {"prompt": "the cook has rice and salt"}])
+    files = (str(data / "few.jsonl"), str(tmp_path / "again.jsonl"))
+    run = ran(Sample(str(data / "base"), files, samples_per_prompt=1), tmp_path / "run", "sample")
+    assert [row["id"] for row in rows_of(run, "samples.jsonl")] == ["few/0", "few/1", "again/again.jsonl:2"]
+
+
+def test_prompts_of_online_training_have_their_shares_and_rewards_by_source(data: Path, tmp_path: Path) -> None:
+    sources = [{"path": str(data / f"{name}.jsonl"), "weight": 1} for name in ("few", "many")]
+    loop = started(configured(data, prompts=sources, prompts_per_iteration=6, iterations=1), tmp_path / "loop")
+    taken = [loop.prompts[k].id for k in loop.prompts_from(0, 12)]
+    assert Counter(name.split("/")[0] for name in taken) == {"few": 6, "many": 6}
+    assert [loop.prompts[k].id for k in loop.prompts_from(5, 7)] == taken[5:]
+    row = loop.iterate()
+    of_each = [row[f"online/reward_of_{name}/mean"] for name in ("few", "many")]
+    assert sum(of_each) / 2 == pytest.approx(row["online/reward/mean"], abs=1e-6)
+    assert of_each[0] != of_each[1]
+
+
+def test_documents_mixed_in_have_their_shares(data: Path, tmp_path: Path) -> None:
+    run, policy = open_run(tmp_path, RunPlan("online", "online", seed=1)), tiny_policy("qwen3", word_tokenizer())
+    texts = Texts(Pretraining(both(data, "-texts"), documents_per_step=4), run, policy, 1)
+    with torch.no_grad():
+        nlls = Counter(round(float(loss().metrics["pretraining_nll"][0]), 4) for step in range(3) for loss in texts.losses(step, 1.0))
+    assert sorted(nlls.values(), reverse=True)[:2] == [3, 3]
+    assert nlls.total() == 12
+
+
+def test_the_key_of_a_run_has_the_content_of_every_file_and_how_it_is_mixed(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("few", "many"):
+        (tmp_path / f"{name}.jsonl").write_bytes((data / f"{name}-demos.jsonl").read_bytes())
+    list_of = "[$first, {path: many.jsonl, weight: 1}]"
+    text = f"name: p\ninputs: {{first: few.jsonl}}\nstages:\n  sft: {{stage: sft, model: {data / 'base'}, data: {list_of}}}\n"
+
+    def planned(text: str) -> tuple[str, dict[str, str]]:
+        Path("p.yaml").write_text(text)
+        plan = plan_pipeline(read_pipeline(Path("p.yaml")), Path("runs"), STAGES)[0].plan
+        return plan.key, {parent.field: Path(parent.path).name for parent in plan.parents}
+
+    with pytest.raises(ConfigError, match="the source 'few' has no weight and others have one"):
+        planned(text)
+    text = text.replace("$first", "{path: $first, weight: 1}")
+    key, parents = planned(text)
+    assert parents == {"model": "base", "data.0.path": "few.jsonl", "data.1.path": "many.jsonl"}
+    assert planned(text)[0] == key
+    assert planned(text.replace("weight: 1}]", "weight: 2}]"))[0] != key
+    write_rows(tmp_path / "many.jsonl", [{"prompt": "the cook has", "completion": " beans"}])
+    assert planned(text)[0] != key
