@@ -1,4 +1,4 @@
-"""Load `palate serve` over real HTTP: `python -m benchmarks.serving --clients 200 --fuzz 1000 --kills 5`.
+"""Load `palate serve` over real HTTP: `python -m benchmarks.serving --clients 200 --fuzz 1000 --kills 50`.
 
 It builds a small model and a reward model with random weights, and starts `palate serve` on them. The bare sampler works in this process
 and takes turns with the server, so both meet the same machine:
@@ -18,15 +18,15 @@ import asyncio
 import json
 import os
 import random
-import re
-import signal
-import subprocess
-import sys
+import socket
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import redirect_stdout
 from dataclasses import dataclass
+from multiprocessing import get_context
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -34,6 +34,7 @@ from typing import Any
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from palate.cli import main as main_command
 from palate.core import Sampling
 from palate.models.causal import CausalPolicy
 from palate.models.load import as_policy, vocabulary_size
@@ -48,20 +49,8 @@ VALUES: tuple[Any, ...] = (
     *([0, 1], [[0], [1]], ["a", "a"], {"role": "user", "content": "x"}),
 )
 FIELDS = (
-    "model",
-    "messages",
-    "prompt",
-    "max_tokens",
-    "n",
-    "stop",
-    "seed",
-    "logprobs",
-    "top_p",
-    "best_of",
-    "weights",
-    "stream",
-    "value",
-    "x",
+    *("model", "messages", "prompt", "max_tokens", "n", "stop", "seed"),
+    *("logprobs", "top_p", "best_of", "weights", "stream", "value", "x"),
 )
 
 
@@ -78,20 +67,27 @@ def built_policy(hidden: int, layers: int) -> CausalPolicy:
 
 
 class Server:
-    """A process of `palate serve`; it is started again after it is killed."""
+    """A process of `palate serve`, forked from one that has loaded torch; it is started again after it is killed."""
 
     def __init__(self, *words: str) -> None:
-        self._command = [sys.executable, "-m", "palate", "serve", *words, "--port"]
-        self.port = 0
-        self._process: subprocess.Popen[str] | None = None
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            self.port = int(free.getsockname()[1])
+        self._words = ["serve", *words, "--port", str(self.port)]
+        self._context = get_context("forkserver")
+        self._context.set_forkserver_preload(["palate.serving.server"])
+        self._process: BaseProcess | None = None
 
     def start(self) -> None:
         """Start it, and return when it listens. The port stays the same."""
-        self._process = subprocess.Popen([*self._command, str(self.port)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-        assert self._process.stdout is not None
-        for line in self._process.stdout:
-            if match := re.search(r"at http://[^:]+:(\d+)/v1", line):
-                self.port = int(match.group(1))
+        self._process = self._context.Process(target=serve_quietly, args=(self._words,), daemon=True)
+        self._process.start()
+        while self._process.is_alive():
+            try:
+                status, _, _ = asyncio.run(post(self.port, "/v1/score", b"{}"))
+            except (OSError, asyncio.IncompleteReadError):
+                time.sleep(0.02)
+            else:
+                assert status == 400
                 return
         raise RuntimeError("palate serve did not start")
 
@@ -104,8 +100,14 @@ class Server:
     def stop(self) -> None:
         """Kill it."""
         if self._process is not None:
-            self._process.send_signal(signal.SIGKILL)
-            self._process.wait()
+            self._process.kill()
+            self._process.join()
+
+
+def serve_quietly(words: Sequence[str]) -> None:
+    """Run the command without its words on the terminal."""
+    with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere):
+        main_command(list(words))
 
 
 async def post(port: int, path: str, body: bytes) -> tuple[int, bytes, float]:
@@ -271,7 +273,7 @@ def main() -> None:
     parser.add_argument("--singles", type=int, default=40)
     parser.add_argument("--clients", type=int, default=200)
     parser.add_argument("--fuzz", type=int, default=1000)
-    parser.add_argument("--kills", type=int, default=5)
+    parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))

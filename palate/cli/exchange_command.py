@@ -83,7 +83,8 @@ def _same(source: str, target: str) -> bool:
     return source == target or ("://" not in source + target and Path(source).resolve() == Path(target).resolve())
 
 
-def _opened(url: str, *, create: bool) -> AbstractContextManager[Ratings]:
+def opened_ratings(url: str, *, create: bool) -> AbstractContextManager[Ratings]:
+    """A context with an open database of ratings. Raises ConfigError where it cannot be opened."""
     try:
         from palate.ratings import use_ratings
     except ImportError as error:
@@ -93,7 +94,7 @@ def _opened(url: str, *, create: bool) -> AbstractContextManager[Ratings]:
 
 def read_project(source: str, name: str | None) -> Exchange:
     """Return what a database holds about a project, by default the only one. Raises ConfigError if there is no such project."""
-    with _opened(source, create=False) as ratings:
+    with opened_ratings(source, create=False) as ratings:
         projects = ratings.projects()
         chosen = [project for project in projects if name in (None, project.name)]
         if len(chosen) != 1:
@@ -109,7 +110,7 @@ def _write_database(judgments: Exchange, options: argparse.Namespace) -> None:
     name = options.project or judgments.name
     if not name:
         raise ConfigError("SOURCE does not name a project. Give --project NAME to choose or create one.")
-    with _opened(options.target, create=True) as ratings:
+    with opened_ratings(options.target, create=True) as ratings:
         done = ratings.import_exchange(judgments, name, time.time())
     say(f"{options.target}: {done}")
 

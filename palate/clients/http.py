@@ -41,11 +41,21 @@ class RequestFailed(Exception):  # noqa: N818 (a reason that callers record, not
         status: the HTTP status of kind `status`, otherwise 0.
         is_sent: whether the server may have answered, and charged, although no answer came: the request broke off after it was sent.
         wait_seconds: how long the server asks to wait before the next request (its header Retry-After), otherwise 0.
+        body: the answer of kind `status`, otherwise empty.
     """
 
-    def __init__(self, reason: str, kind: FailureKind, status: int = 0, *, is_sent: bool = False, wait_seconds: float = 0.0) -> None:
+    def __init__(
+        self,
+        reason: str,
+        kind: FailureKind,
+        status: int = 0,
+        *,
+        is_sent: bool = False,
+        wait_seconds: float = 0.0,
+        body: bytes = b"",
+    ) -> None:
         super().__init__(reason)
-        self.kind, self.status = kind, status
+        self.kind, self.status, self.body = kind, status, body
         self.is_sent, self.wait_seconds = is_sent, wait_seconds
 
     @property
@@ -136,6 +146,11 @@ class Endpoint:
         """Get what is at the address, as it is. It is tried again, and fails, as in `send`."""
         return self._tried("GET", None, headers, deadline, attempts, None)
 
+    def connection(self, timeout: float) -> http.client.HTTPConnection:
+        """Return a connection that is not open yet, of which no single step may take longer than `timeout` seconds."""
+        connect = http.client.HTTPSConnection if self.scheme == "https" else http.client.HTTPConnection
+        return connect(self.host, self.port, timeout=timeout)
+
     def _tried(
         self,
         method: Literal["GET", "POST"],
@@ -165,14 +180,13 @@ class Endpoint:
         remaining = deadline - time.monotonic()
         if remaining <= 0:
             raise RequestFailed("no answer within the deadline", "timeout")
-        connect = http.client.HTTPSConnection if self.scheme == "https" else http.client.HTTPConnection
-        connection = connect(self.host, self.port, timeout=remaining)
+        connection = self.connection(remaining)
         timer, is_sent = None, False
         try:
             connection.connect()
             is_sent = True
             # A server that sends a byte now and then never runs into the socket's own timeout.
-            timer = threading.Timer(max(deadline - time.monotonic(), 0), _shut_down, [connection.sock])
+            timer = threading.Timer(max(deadline - time.monotonic(), 0), shut_down, [connection.sock])
             timer.daemon = True
             timer.start()
             connection.request(method, self.path, body, dict(headers))
@@ -194,18 +208,18 @@ class Endpoint:
             connection.close()
         if time.monotonic() >= deadline:
             raise RequestFailed("no whole answer within the deadline", "timeout", is_sent=True)
-        return _checked(response, text, most)
+        return checked(response, text, most)
 
 
-def _checked(response: http.client.HTTPResponse, text: bytes, most: int) -> bytes:
-    """Return the answer if it is one: 200 or 201, and not too long."""
+def checked(response: http.client.HTTPResponse, text: bytes, most: int) -> bytes:
+    """Return the answer if it is one: 200 or 201, and at most `most` bytes. Raises RequestFailed otherwise."""
     excerpt, status = text[:200].decode("utf-8", "replace"), response.status
     if 300 <= status < 400:
         location = response.getheader("Location")
         raise RequestFailed(f"redirects to {location!r}, which is not followed: write that address as url", "status", status)
     if status not in {200, 201}:
         wait = _seconds_to_wait(response.getheader("Retry-After"))
-        raise RequestFailed(f"answered {status}: {excerpt!r}", "status", status, wait_seconds=wait)
+        raise RequestFailed(f"answered {status}: {excerpt!r}", "status", status, wait_seconds=wait, body=text)
     if len(text) > most:
         raise RequestFailed(f"answered with more than {most} bytes", "invalid", is_sent=True)
     return text
@@ -238,7 +252,7 @@ def _seconds_to_wait(header: str | None) -> float:
     return max((when - datetime.now(UTC)).total_seconds(), 0.0) if when.tzinfo is not None else 0.0
 
 
-def _shut_down(sock: socket.socket) -> None:
+def shut_down(sock: socket.socket) -> None:
     """End what another thread waits for. Works on the bare socket, so that a TLS object does not change under its reader."""
     with suppress(OSError):
         socket.socket.shutdown(sock, socket.SHUT_RDWR)

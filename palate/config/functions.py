@@ -59,7 +59,7 @@ def _forget_changed(source: FunctionSource) -> None:
             sys.modules.pop(name, None)
 
 
-def raised(error: Exception) -> str:
+def raised(error: BaseException) -> str:
     """Return an exception as one line of text."""
     return f"raised {type(error).__name__}: {' '.join(str(error).split())[:200]}"
 

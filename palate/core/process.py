@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import re
 import sys
@@ -25,6 +26,17 @@ def limit_spinning() -> None:
     """
     if "torch" not in sys.modules and "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", SPINS)
+
+
+def exempt_from_collection() -> None:
+    """Collect garbage, and let later collections pass over all that is there now: libraries, models.
+
+    A full collection goes through every object of the process. With torch and a model that takes a tenth of a second, and nothing else
+    runs meanwhile. What an earlier call exempted is looked at again, so call this whenever something large has gone.
+    """
+    gc.unfreeze()
+    gc.collect()
+    gc.freeze()
 
 
 AUTO = "auto"

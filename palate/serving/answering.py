@@ -4,25 +4,18 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
-from palate.core import Completion, ConfigError, DataError, RunError, derive_seed
-from palate.models.causal import CausalPolicy
-from palate.samplers.continuous import ContinuousSampler
-from palate.samplers.draw_requests import DrawRequest
+from palate.core import Completion, ConfigError, Prompt, derive_seed
 from palate.serving.answer_scores import AnswerScorer
+from palate.serving.answer_sources import AnswerSource, DrawnAnswer, DrawPlan, OpenDraw, TextDelta, drawn_answers
 from palate.serving.api_errors import ApiError
 from palate.serving.api_requests import DrawBody
 from palate.serving.audit_log import AuditLog, InferenceLog
 from palate.serving.content_rules import ContentRules
-from palate.serving.drawing import Drawing, DrawnAnswer, Outbox, TextDelta, TextSettings
 from palate.serving.prompt_questions import PromptQuestion
 from palate.serving.replies import SentAnswer
-from palate.text.ends import special_ids
-from palate.text.sampled_texts import completions_of
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+from palate.serving.retrieval import PassageFinder, with_passages
 
 OnBreach = Literal["refuse", "regenerate"]
 
@@ -55,45 +48,38 @@ class ServedModel:
 
     Attributes:
         name: its name in the API.
-        sampler: draws for all requests.
-        outbox: brings what is drawn to the event loop.
+        source: draws answers for all requests.
         scorer: ranks answers; None without a reward model.
         input_rules: rules that questions must keep.
         output_rules: rules that answers must keep.
         filters: what happens to a text that breaks one.
         audit: keeps every decision.
         inferences: keeps every answer.
+        finder: finds passages for the questions of chats; None where nothing is added.
     """
 
     name: str
-    sampler: ContinuousSampler
-    outbox: Outbox
+    source: AnswerSource
     scorer: AnswerScorer | None = None
     input_rules: ContentRules | None = None
     output_rules: ContentRules | None = None
     filters: FilterSettings = FilterSettings()
     audit: AuditLog | None = None
     inferences: InferenceLog | None = None
+    finder: PassageFinder | None = None
 
-    @property
-    def policy(self) -> CausalPolicy:
-        """The model."""
-        return self.sampler.policy
-
-    @property
-    def tokenizer(self) -> PreTrainedTokenizerBase:
-        """Its tokenizer."""
-        return self.policy.tokenizer
-
-    @property
-    def vocabulary(self) -> int:
-        """Number of token ids that the model has."""
-        size: int = self.policy.module.get_input_embeddings().num_embeddings
-        return size
+    async def chat_question(self, prompt: Prompt) -> PromptQuestion:
+        """Return the question of a chat, with what was found for it; what was added is in the audit log. Raises ApiError."""
+        if self.finder is None:
+            return self.source.chat_question(prompt)
+        passages = await self.finder.passages(prompt)
+        if self.audit is not None:
+            self.audit.write_passages(prompt, passages)
+        return replace(self.source.chat_question(with_passages(prompt, passages)), before=prompt)
 
     def close_models(self) -> None:
-        """End the threads of the model and of the reward model."""
-        self.sampler.close()
+        """End the threads of the source and of the reward model."""
+        self.source.close()
         if self.scorer is not None:
             self.scorer.close()
 
@@ -103,14 +89,6 @@ class ServedModel:
         for part in (self.input_rules, self.output_rules, self.audit, self.inferences):
             if part is not None:
                 part.close()
-
-
-@dataclass(frozen=True)
-class Answers:
-    """The answers to one question, and the tokens of all that were drawn for it."""
-
-    choices: list[SentAnswer]
-    drawn_tokens: int
 
 
 class Asked:
@@ -132,22 +110,14 @@ class Asked:
         """
         self._model, self._question, self._body, self._key = model, question, body, key
         self._seed, self._number = seed, number
+        self.read_tokens, self.drawn_tokens = len(question.ids), 0
         self.is_ranked = body.drawn > body.n or bool(body.weights or body.dimensions)
-        ends = model.policy.end_ids
         if self.is_ranked and model.scorer is None:
             raise ApiError(
                 400, "This server ranks no answers: it was started without a reward model (--reward).", "no_reward", param="best_of"
             )
-        if body.drawn > model.sampler.slots:
-            field = "best_of" if body.best_of else "n"
-            message = f"{field} is {body.drawn}, and this server draws {model.sampler.slots} completions at a time. Ask for fewer."
-            raise ApiError(400, message, "invalid_value", param=field)
-        if foreign := [token for token in body.stop_token_ids if token not in ends]:
-            message = f"stop_token_ids: {foreign[0]} is not an end of this model. Use stop, with texts."
-            raise ApiError(400, message, "invalid_value", param="stop_token_ids")
+        model.source.check(body)
         self._combination = model.scorer.combination(body.dimensions, body.weights) if self.is_ranked and model.scorer else None
-        hidden = ends | (special_ids(model.tokenizer) if body.skip_special_tokens else frozenset())
-        self._texts = TextSettings(question.is_chat, hidden, body.stops)
 
     @property
     def streams_directly(self) -> bool:
@@ -159,8 +129,9 @@ class Asked:
         rules = self._model.input_rules
         if rules is None:
             return None
-        last = Completion(self._question.prompt.text)
-        (findings,) = await rules.findings(self._question.prompt, [last])
+        sent = self._question.sent  # who asks does not answer for what was added
+        last = Completion(sent.text)
+        (findings,) = await rules.findings(sent, [last])
         is_refused = any(finding.is_broken for finding in findings)
         if self._model.audit is not None:
             self._model.audit.write(self._question.prompt.id, "input", last.text, findings, "refused" if is_refused else "passed")
@@ -169,27 +140,29 @@ class Asked:
     async def stream(self) -> AsyncIterator[TextDelta | tuple[int, SentAnswer]]:
         """Yield texts as they are drawn, and each answer with its number when it is whole. Raises as `answers`."""
         found: dict[int, DrawnAnswer] = {}
-        with self._drawing(self._body.n, self._stream(0), replace(self._texts, streams=True)) as drawing:
-            async for one in drawing.events():
+        with self._draw(DrawPlan(self._body.n, self._seeds(0), streams=True)) as draw:
+            async for one in draw.events():
                 if isinstance(one, TextDelta):
                     yield one
                 else:
                     found[one.sample] = one
                     yield one.sample, _choice(one)
+        self._count(draw)
         self._keep([found[k] for k in sorted(found)])
 
-    async def answers(self) -> Answers:
+    async def answers(self) -> list[SentAnswer]:
         """Return the answers: drawn, checked and ranked.
 
         Raises:
-            ApiError: the prompt leaves no room, or the model failed.
+            ApiError: the prompt leaves no room, or the other server failed.
+            PalateError: the model failed.
         """
-        kept, drawn, attempt = list[DrawnAnswer](), 0, 0
+        kept, attempt = list[DrawnAnswer](), 0
         settings, wanted = self._model.filters, self._body.drawn
         while True:
-            with self._drawing(wanted, self._stream(attempt), self._texts) as drawing:
-                found = await drawing.answers()
-            drawn += sum(len(one.tokens.ids) for one in found)
+            with self._draw(DrawPlan(wanted, self._seeds(attempt))) as draw:
+                found = await drawn_answers(draw)
+            self._count(draw)
             kept += await self._passed(found)
             missing, attempt = self._body.n - len(kept), attempt + 1
             if missing <= 0 or settings.on_breach == "refuse" or attempt > settings.attempts:
@@ -198,7 +171,7 @@ class Asked:
         ranked = await self._ranked(kept) if self.is_ranked else [(one, _choice(one)) for one in kept]
         sent = ranked[: self._body.n]
         self._keep([answer for answer, _ in sent])
-        return Answers([*(choice for _, choice in sent), *[self._refused()] * (self._body.n - len(sent))], drawn)
+        return [*(choice for _, choice in sent), *[self._refused()] * (self._body.n - len(sent))]
 
     async def _passed(self, found: Sequence[DrawnAnswer]) -> list[DrawnAnswer]:
         """Return the answers that keep all rules, and record what was decided."""
@@ -225,31 +198,18 @@ class Asked:
         scored = [(one, replace(_choice(one), score=own.score, scores=own.scores)) for one, own in zip(kept, found, strict=True)]
         return sorted(scored, key=lambda pair: (pair[1].score is None, pair[1].finish != "stop", -(pair[1].score or 0.0)))
 
-    def _drawing(self, n: int, stream: tuple[int, int], texts: TextSettings) -> Drawing:
-        model, body = self._model, self._body
-        sampling = body.sampling(model.sampler.context if self._question.is_chat else 16)
-        request = DrawRequest(self._question.ids, n, sampling, stream, likeliest=body.likeliest)
-        try:
-            return Drawing(model.sampler, model.outbox, model.tokenizer, request, texts)
-        except DataError as error:
-            raise ApiError(400, str(error), "context_length_exceeded", param="messages" if texts.is_chat else "prompt") from error
-        except ConfigError as error:
-            raise ApiError(400, str(error), "invalid_value") from error
-        except RunError as error:
-            raise ApiError(503, str(error), "closing", kind="server_error") from error
+    def _draw(self, plan: DrawPlan) -> OpenDraw:
+        return self._model.source.draw(self._question, self._body, plan)
 
-    def _stream(self, attempt: int) -> tuple[int, int]:
+    def _seeds(self, attempt: int) -> tuple[int, int]:
         return (self._seed if attempt == 0 else derive_seed(self._seed, "again", attempt), self._number)
 
+    def _count(self, draw: OpenDraw) -> None:
+        self.read_tokens = draw.read_tokens
+        self.drawn_tokens += draw.drawn_tokens
+
     def _completions(self, found: Sequence[DrawnAnswer]) -> list[Completion]:
-        """Return the answers as completions. One that a stop text ended has its text alone."""
-        conversation, trunk, tokenizer = self._question.prompt.conversation, self._question.ids, self._model.tokenizer
-        return [
-            Completion(one.text, stop="eos")
-            if one.is_stopped
-            else completions_of(tokenizer, conversation, trunk, [one.tokens], policy=self._model.name)[0]
-            for one in found
-        ]
+        return self._model.source.completions(self._question, found, self._model.name)
 
     def _refused(self) -> SentAnswer:
         return SentAnswer(self._model.filters.refusal, "content_filter")
@@ -261,4 +221,4 @@ class Asked:
 
 
 def _choice(answer: DrawnAnswer) -> SentAnswer:
-    return SentAnswer(answer.text, answer.finish, answer.tokens.ids, answer.drawn)
+    return SentAnswer(answer.text, answer.finish, answer.ids, answer.logprobs)

@@ -9,20 +9,19 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 
-from fastapi import APIRouter, Request
+from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from palate.core import Completion, Message, PalateError, Prompt
+from palate.serving.answer_sources import TextDelta
 from palate.serving.answering import Asked
 from palate.serving.api_errors import ApiError
 from palate.serving.api_requests import SEEDS, ChatBody, DrawBody, ScoreBody, TextBody
-from palate.serving.drawing import TextDelta
-from palate.serving.prompt_questions import PromptQuestion, chat_prompt, chat_question, text_questions
+from palate.serving.prompt_questions import PromptQuestion, chat_prompt
 from palate.serving.replies import END, ReplyForm, SentAnswer, event
 from palate.serving.serve_app import ClientGone, Serving, json_reply, read_body, serving_of, while_there
-
-router = APIRouter()
 
 
 class StreamReply(Response):
@@ -50,22 +49,21 @@ class StreamReply(Response):
             self._on_gone()
 
 
-@router.get("/health")
 async def health(request: Request) -> Response:
-    """Return whether the server answers, and what it has to do."""
+    """Return whether the server can answer, and what it has to do. 503 says that it cannot now."""
     model = serving_of(request).model
-    return json_reply({"status": "ok", "model": model.name, "active": model.sampler.load.active, "waiting": model.sampler.load.waiting})
+    fault, load = await model.source.fault(), model.source.load
+    body = {"status": "fault" if fault else "ok", "model": model.name, "active": load.active, "waiting": load.waiting}
+    return json_reply({**body, **({"fault": fault} if fault else {})}, 503 if fault else 200)
 
 
-@router.get("/metrics")
 async def metrics(request: Request) -> Response:
     """Return the figures that Prometheus collects."""
     serving = serving_of(request)
     serving.gate.caller(request)
-    return PlainTextResponse(serving.metrics.text(serving.model.sampler.load), media_type="text/plain; version=0.0.4")
+    return PlainTextResponse(serving.metrics.text(serving.model.source.load), media_type="text/plain; version=0.0.4")
 
 
-@router.get("/v1/models")
 async def models(request: Request) -> Response:
     """Return the one model."""
     serving = serving_of(request)
@@ -73,38 +71,36 @@ async def models(request: Request) -> Response:
     return json_reply({"object": "list", "data": [_model(serving)]})
 
 
-@router.get("/v1/models/{name:path}")
-async def model(request: Request, name: str) -> Response:
+async def model(request: Request) -> Response:
     """Return a model by name."""
     serving = serving_of(request)
     serving.gate.caller(request)
-    serving.check_model(name)
+    serving.check_model(request.path_params["name"])
     return json_reply(_model(serving))
 
 
-@router.post("/v1/completions")
 async def completions(request: Request) -> Response:
     """Continue prompts."""
     serving, begun = serving_of(request), time.perf_counter()
     key = serving.gate.caller(request)
     body = await read_body(request, TextBody)
     name = f"cmpl-{serving.token()}"
-    questions = text_questions(serving.model.tokenizer, body, name, serving.model.vocabulary)
+    serving.check_can_take(body.model)
+    questions = serving.model.source.text_questions(body, name)
     return await _answered(request, _Call(serving, body, questions, name, key, begun))
 
 
-@router.post("/v1/chat/completions")
 async def chat_completions(request: Request) -> Response:
     """Answer a conversation."""
     serving, begun = serving_of(request), time.perf_counter()
     key = serving.gate.caller(request)
     body = await read_body(request, ChatBody)
     name = f"chatcmpl-{serving.token()}"
-    question = chat_question(serving.model.tokenizer, body.messages, name)
+    serving.check_can_take(body.model)
+    question = await serving.model.chat_question(chat_prompt(body.messages, name))
     return await _answered(request, _Call(serving, body, [question], name, key, begun))
 
 
-@router.post("/v1/score")
 async def score(request: Request) -> Response:
     """Score completions by the reward model."""
     serving = serving_of(request)
@@ -153,21 +149,12 @@ class _Call:
             int(serving.clock()),
             serving.model.name,
             is_chat,
-            body.likeliest is not None,
             body.return_token_ids,
-            serving.model.tokenizer,
         )
-
-    def usage(self, drawn: int) -> dict[str, int]:
-        """Return the tokens that were read and drawn."""
-        read = sum(len(question.ids) for question in self.questions)
-        return {"prompt_tokens": read, "completion_tokens": drawn, "total_tokens": read + drawn}
 
 
 async def _answered(request: Request, call: _Call) -> Response:
     serving, body = call.serving, call.body
-    serving.check_model(body.model)
-    serving.check_load()
     seed = secrets.randbelow(SEEDS) if body.seed is None else body.seed % SEEDS
     asked = [Asked(serving.model, question, body, seed, number, key=call.key) for number, question in enumerate(call.questions)]
     if not body.stream:
@@ -190,22 +177,22 @@ async def _answered(request: Request, call: _Call) -> Response:
 async def _whole(call: _Call, asked: Sequence[Asked]) -> dict[str, object]:
     tasks = [asyncio.ensure_future(_choices(call, one)) for one in asked]
     try:
-        found = await asyncio.gather(*tasks)
+        choices = await asyncio.gather(*tasks)
     finally:
         for task in tasks:
             task.cancel()
     call.serving.metrics.answered.add(time.perf_counter() - call.begun)
-    return call.form().whole([choice for choices, _ in found for choice in choices], call.usage(sum(drawn for _, drawn in found)))
+    return call.form().whole([choice for own in choices for choice in own], _usage(asked))
 
 
-async def _choices(call: _Call, asked: Asked) -> tuple[list[SentAnswer], int]:
-    """Return the answers to a question, and the number of tokens that were drawn."""
+async def _choices(call: _Call, asked: Asked) -> list[SentAnswer]:
+    """Return the answers to a question."""
     refusal = await _refusal(call, asked)
     if refusal is not None:
-        return [refusal] * call.body.n, 0
-    answers = await asked.answers()
-    call.serving.metrics.refused["output"] += sum(choice.finish == "content_filter" for choice in answers.choices)
-    return answers.choices, answers.drawn_tokens
+        return [refusal] * call.body.n
+    choices = await asked.answers()
+    call.serving.metrics.refused["output"] += sum(choice.finish == "content_filter" for choice in choices)
+    return choices
 
 
 async def _refusal(call: _Call, asked: Asked) -> SentAnswer | None:
@@ -217,13 +204,13 @@ async def _refusal(call: _Call, asked: Asked) -> SentAnswer | None:
 
 async def _parts(call: _Call, asked: Sequence[Asked]) -> AsyncGenerator[bytes]:
     """Yield the events of a stream; a failure after the first one is an event too."""
-    form, metrics, drawn, is_first = call.form(), call.serving.metrics, 0, True
+    form, metrics, is_first = call.form(), call.serving.metrics, True
     try:
         for number, one in enumerate(asked):
-            async for part, tokens in _question_parts(call, form, one, number * call.body.n):
+            async for part in _question_parts(call, form, one, number * call.body.n):
                 if is_first:
                     metrics.first_token.add(time.perf_counter() - call.begun)
-                drawn, is_first = drawn + tokens, False
+                is_first = False
                 yield part
     except (ApiError, PalateError) as error:
         if is_first:
@@ -233,32 +220,50 @@ async def _parts(call: _Call, asked: Sequence[Asked]) -> AsyncGenerator[bytes]:
         return
     metrics.answered.add(time.perf_counter() - call.begun)
     if call.body.stream_options.include_usage:
-        yield form.usage_part(call.usage(drawn))
+        yield form.usage_part(_usage(asked))
     yield END
 
 
-async def _question_parts(call: _Call, form: ReplyForm, asked: Asked, start: int) -> AsyncIterator[tuple[bytes, int]]:
-    """Yield the events of one question, each with the number of tokens that were drawn for it; its choices count from `start`."""
+async def _question_parts(call: _Call, form: ReplyForm, asked: Asked, start: int) -> AsyncIterator[bytes]:
+    """Yield the events of one question; its choices count from `start`."""
     refusal = await _refusal(call, asked) if asked.streams_directly else None
     if asked.streams_directly and refusal is None:
         begun = set[int]()
         async for one in asked.stream():
             if isinstance(one, TextDelta):
-                yield form.part(start + one.sample, one.text, one.tokens, is_first=one.sample not in begun), 0
+                yield form.part(start + one.sample, one.text, one.logprobs, is_first=one.sample not in begun)
                 begun.add(one.sample)
             else:
                 sample, choice = one
                 if sample not in begun:
-                    yield form.part(start + sample, "", is_first=True), 0
-                yield form.last_part(start + sample, choice), len(choice.ids)
+                    yield form.part(start + sample, "", is_first=True)
+                yield form.last_part(start + sample, choice)
         return
-    choices, drawn = ([refusal] * call.body.n, 0) if refusal is not None else await _choices(call, asked)
+    choices = [refusal] * call.body.n if refusal is not None else await _choices(call, asked)
     for sample, choice in enumerate(choices):
-        yield form.part(start + sample, choice.text, choice.drawn, is_first=True), drawn if sample == 0 else 0
-        yield form.last_part(start + sample, choice), 0
+        yield form.part(start + sample, choice.text, choice.logprobs, is_first=True)
+        yield form.last_part(start + sample, choice)
+
+
+def _usage(asked: Sequence[Asked]) -> dict[str, int]:
+    """Return the tokens that were read and drawn."""
+    read, drawn = sum(one.read_tokens for one in asked), sum(one.drawn_tokens for one in asked)
+    return {"prompt_tokens": read, "completion_tokens": drawn, "total_tokens": read + drawn}
 
 
 def _model(serving: Serving) -> dict[str, object]:
     scorer = serving.model.scorer
-    own = {"max_model_len": serving.model.sampler.context, "dimensions": list(scorer.dimensions) if scorer else []}
+    own = {**serving.model.source.facts, "dimensions": list(scorer.dimensions) if scorer else []}
     return {"id": serving.model.name, "object": "model", "created": 0, "owned_by": "palate", **own}
+
+
+API_ROUTES = (
+    Route("/v1/chat/completions", chat_completions, methods=["POST"]),
+    Route("/v1/completions", completions, methods=["POST"]),
+    Route("/v1/score", score, methods=["POST"]),
+    Route("/v1/models", models),
+    Route("/v1/models/{name:path}", model),
+    Route("/health", health),
+    Route("/metrics", metrics),
+)
+"""The routes, the busiest first: each request is compared with one after the other."""

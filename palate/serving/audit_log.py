@@ -20,7 +20,7 @@ RECENT = 10_000
 
 
 class AuditLog:
-    """One row per text that rules were checked on. A row is in the file before the text is sent."""
+    """One row per text that rules were checked on, or that passages were added to. A row is in the file before the answer is sent."""
 
     def __init__(self, folder: Path, clock: Callable[[], float]) -> None:
         self._rows, self._clock, self._lock = RowWriter(folder / AUDIT), clock, threading.Lock()
@@ -35,6 +35,12 @@ class AuditLog:
         row = {"time": self._clock(), "inference_id": inference, "side": side, "action": action, "broken": broken}
         with self._lock:
             self._rows.append({**row, "findings": [finding.row for finding in findings], "text": text})
+
+    def write_passages(self, prompt: Prompt, passages: Sequence[str]) -> None:
+        """Add what was put before the question of a prompt. Raises RunError where there is no space left."""
+        row = {"time": self._clock(), "inference_id": prompt.id, "side": "retrieval", "action": "added"}
+        with self._lock:
+            self._rows.append({**row, "text": prompt.text, "passages": list(passages)})
 
     def close(self) -> None:
         """Write everything to the disk."""

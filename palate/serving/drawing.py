@@ -5,47 +5,34 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from palate.samplers.continuous import ContinuousSampler
 from palate.samplers.draw_requests import DrawJob, DrawnToken, DrawRequest
 from palate.samplers.ledger import SampledTokens
+from palate.serving.answer_sources import DrawnAnswer, FinishReason, TextDelta
 from palate.serving.text_stream import TextStream, whole_text
+from palate.serving.token_logprobs import LogprobsForm
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-FinishReason = Literal["stop", "length", "content_filter"]
-
 
 @dataclass(frozen=True, slots=True)
-class TextDelta:
-    """More text of one sample, and the tokens that it comes from."""
+class _DrawnText:
+    """More text of a sample, and the tokens that it comes from."""
 
     sample: int
     text: str
     tokens: tuple[DrawnToken, ...] = ()
 
 
-@dataclass(frozen=True)
-class DrawnAnswer:
-    """A finished sample.
+@dataclass(frozen=True, slots=True)
+class _DrawnSample:
+    """A finished sample, with its tokens where log-probabilities are asked for."""
 
-    Attributes:
-        sample: its number.
-        text: what it says, without the end token and without a stop text.
-        finish: whether the model ended it or a stop text came ("stop"), or it was cut.
-        tokens: its tokens.
-        drawn: the tokens with log-probabilities, where the request asks for them.
-        is_stopped: whether a stop text ended it; then the text lacks some of the tokens.
-    """
-
-    sample: int
-    text: str
-    finish: FinishReason
-    tokens: SampledTokens
-    drawn: tuple[DrawnToken, ...] = ()
-    is_stopped: bool = False
+    answer: DrawnAnswer
+    tokens: tuple[DrawnToken, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -65,7 +52,7 @@ class TextSettings:
     streams: bool = False
 
 
-Event = TextDelta | DrawnAnswer | Exception
+Event = _DrawnText | _DrawnSample | Exception
 
 
 class Outbox:
@@ -112,6 +99,8 @@ class Drawing:
     ) -> None:
         """Submit the request. Raises as `ContinuousSampler.submit`."""
         self._outbox, self._tokenizer, self._texts = outbox, tokenizer, texts
+        self._form = LogprobsForm(tokenizer, texts.is_chat)
+        self.read_tokens, self.drawn_tokens = len(request.prompt), 0
         listens = texts.streams or bool(texts.stops) or request.likeliest is not None
         self._request = replace(request, listens=listens)
         self._queue: asyncio.Queue[Event] = asyncio.Queue()
@@ -132,18 +121,18 @@ class Drawing:
         Raises:
             PalateError: the sampler failed.
         """
-        left = self._request.n
+        left, has_logprobs = self._request.n, self._request.likeliest is not None
         while left:
             event = await self._queue.get()
             if isinstance(event, Exception):
                 raise event
-            left -= isinstance(event, DrawnAnswer)
-            yield event
-
-    async def answers(self) -> list[DrawnAnswer]:
-        """Return all samples in their order. Raises as `events`."""
-        found = [event async for event in self.events() if isinstance(event, DrawnAnswer)]
-        return sorted(found, key=lambda one: one.sample)
+            logprobs = self._form(event.tokens) if has_logprobs else None
+            if isinstance(event, _DrawnText):
+                yield TextDelta(event.sample, event.text, logprobs)
+                continue
+            left -= 1
+            self.drawn_tokens += len(event.answer.ids or ())
+            yield replace(event.answer, logprobs=logprobs)
 
     def token(self, sample: int, drawn: DrawnToken) -> bool:
         """Take a token; see `Listener`."""
@@ -153,7 +142,7 @@ class Drawing:
             own.drawn.append(drawn)
             own.unsent.append(drawn)
         if self._texts.streams and (text or own.unsent):
-            self._outbox.put(self._queue, TextDelta(sample, text, tuple(own.unsent)))
+            self._outbox.put(self._queue, _DrawnText(sample, text, tuple(own.unsent)))
             own.unsent.clear()
         return not own.stream.is_stopped
 
@@ -162,15 +151,17 @@ class Drawing:
         if not self._samples:
             texts = self._texts
             text = whole_text(self._tokenizer, self._request.prompt, tokens.ids, is_chat=texts.is_chat, hidden=texts.hidden)
-            self._outbox.put(self._queue, DrawnAnswer(sample, text, _finish(tokens, is_stopped=False), tokens))
+            answer = DrawnAnswer(sample, text, _finish(tokens, is_stopped=False), tokens.ids, tokens)
+            self._outbox.put(self._queue, _DrawnSample(answer))
             return
         own = self._samples[sample]
         rest = own.stream.end()
         if self._texts.streams and rest:
-            self._outbox.put(self._queue, TextDelta(sample, rest))
+            self._outbox.put(self._queue, _DrawnText(sample, rest))
         is_stopped = own.stream.is_stopped
-        answer = DrawnAnswer(sample, own.stream.text, _finish(tokens, is_stopped=is_stopped), tokens, tuple(own.drawn), is_stopped)
-        self._outbox.put(self._queue, answer)
+        finish = _finish(tokens, is_stopped=is_stopped)
+        answer = DrawnAnswer(sample, own.stream.text, finish, tokens.ids, tokens, is_stopped=is_stopped)
+        self._outbox.put(self._queue, _DrawnSample(answer, tuple(own.drawn)))
 
     def failed(self, error: Exception) -> None:
         """Take the reason why nothing more comes; see `Listener`."""

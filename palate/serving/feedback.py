@@ -98,7 +98,7 @@ class FeedbackStore:
                 return name
             row: Row = {"feedback_id": name, "time": self._clock(), **said, "idempotency_key": key, "digest": digest}
             self._rows.append(
-                {**row, **{field: inference[field] for field in ("prompt", "completions", "tokenizer") if field in inference}}
+                {**row, **{field: inference[field] for field in ("prompt", "completions", "tokenizer", "fields") if field in inference}}
             )
             if key:
                 self._by_key[key] = _identity(row)

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Request
 from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import Route
 
 from palate.serving.api_errors import ApiError
 from palate.serving.feedback import FeedbackBody
 from palate.serving.serve_app import json_reply, read_body, serving_of
 
-feedback_router = APIRouter()
 
-
-@feedback_router.post("/feedback")
 async def feedback(request: Request) -> Response:
     """Store what a user says about an answer. When this returns, it is on the disk."""
     serving = serving_of(request)
@@ -25,3 +23,6 @@ async def feedback(request: Request) -> Response:
     if not body.dryrun:
         serving.metrics.feedback[body.metric_name] += 1
     return json_reply({"feedback_id": name})
+
+
+FEEDBACK_ROUTES = (Route("/feedback", feedback, methods=["POST"]),)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import cast
 
 from palate.core import Completion, DataError, Demonstration, Message, Preference, Prompt, UnpairedPreference
+from palate.core.nouns import UNKNOWN_RATER
 from palate.data.cells import InvalidRow, mapping, sequence, text
 from palate.data.conversations import conversation, is_plain
 from palate.data.formats import demonstration_row, preference_row, unpaired_row
@@ -18,6 +19,9 @@ FILES = {"demonstrations": "demonstrations.jsonl", "comparisons": "preferences.j
 """What feedback becomes, and the file of each."""
 
 SOURCE = "feedback.jsonl"
+
+UNREADABLE = (InvalidRow, KeyError, TypeError, IndexError)
+"""What is raised by a row that is not feedback."""
 
 
 @dataclass(frozen=True)
@@ -45,15 +49,14 @@ class FeedbackData:
         """
         last: dict[object, tuple[int, Row]] = {}
         for number, row in read_rows(path):
-            about = row.get("rater") or row.get("feedback_id")  # of a rater without a name nobody knows what else they said
-            last.pop((row.get("inference_id"), row.get("metric_name"), row.get("choice"), about), None)
-            last[row.get("inference_id"), row.get("metric_name"), row.get("choice"), about] = number, row
+            last.pop(about_of(row), None)
+            last[about_of(row)] = number, row
         demonstrations, preferences, unpaired, others = list[Demonstration](), list[Preference](), list[UnpairedPreference](), 0
         for number, row in last.values():
             try:
                 found = _datum(row)
-            except (InvalidRow, KeyError, TypeError, IndexError) as error:
-                raise DataError(f"{path}:{number}: this is not feedback ({error}). Take the line out, or restore the file.") from error
+            except UNREADABLE as error:
+                raise not_feedback(path, number, error) from error
             match found:
                 case Demonstration():
                     demonstrations.append(found)
@@ -80,15 +83,21 @@ class FeedbackData:
         )
 
 
+def feedback_file(store: Path) -> Path:
+    """Return the file of feedback in the server's folder. Raises DataError where there is none."""
+    path = store / SOURCE
+    if not path.is_file():
+        raise DataError(f"{path} does not exist. Name the folder of `palate serve --store`, after users gave feedback.")
+    return path
+
+
 def write_feedback_files(store: Path, folder: Path) -> Iterator[str]:
     """Write what the server's folder holds as files that stages read; yield a line about each.
 
     Raises:
         DataError: there is no feedback, or it cannot be read.
     """
-    path = store / SOURCE
-    if not path.is_file():
-        raise DataError(f"{path} does not exist. Name the folder of `palate serve --store`, after users gave feedback.")
+    path = feedback_file(store)
     data = FeedbackData.read(path)
     for kind, rows in data.rows().items():
         place = folder / FILES[kind]
@@ -101,9 +110,8 @@ def write_feedback_files(store: Path, folder: Path) -> Iterator[str]:
 def _datum(row: Row) -> Demonstration | Preference | UnpairedPreference | None:
     """Return what a row of feedback says."""
     name, metric, value = text(row["feedback_id"], "feedback_id"), text(row["metric_name"], "metric_name"), row["value"]
-    turns = _turns(row["prompt"])
-    prompt, answers = Prompt(name, turns), [_answer(one) for one in sequence(row["completions"], "completions")]
-    rater = masked(text(row.get("rater") or "unknown", "rater"))
+    prompt, answers = prompt_of(row, name), answers_of(row)
+    turns = prompt.conversation
     if metric == "demonstration":
         answer = Message("text" if is_plain(turns) else "assistant", text(value, "value"))
         return Demonstration((*turns, answer), (len(turns),))
@@ -112,17 +120,36 @@ def _datum(row: Row) -> Demonstration | Preference | UnpairedPreference | None:
         chosen, rejected = (answers[cast("int", sides[side])] for side in ("chosen", "rejected"))
         if chosen.text.strip() == rejected.text.strip():
             return None  # nothing tells the two apart
-        return Preference(prompt, chosen, rejected, votes=((rater, 1.0),))
+        return Preference(prompt, chosen, rejected, votes=((rater_of(row), 1.0),))
     if isinstance(value, bool):
         return UnpairedPreference(prompt, answers[cast("int", row.get("choice", 0))], value, id=name)
     return None
 
 
-def _turns(value: object) -> tuple[Message, ...]:
-    return (Message("text", value),) if isinstance(value, str) else conversation(value, "prompt")
+def about_of(row: Row) -> tuple[object, ...]:
+    """Return who said something about what: of rows with the same, the last one counts."""
+    rater = row.get("rater") or row.get("feedback_id")  # of a rater without a name nobody knows what else they said
+    return row.get("inference_id"), row.get("metric_name"), row.get("choice"), rater
 
 
-def _answer(value: object) -> Completion:
-    """Return an answer as `samples.jsonl` holds it, without its tokens."""
-    entry = mapping(value, "completions")
-    return Completion(text(entry["text"], "text"), policy=text(entry.get("policy", ""), "policy"))
+def rater_of(row: Row) -> str:
+    """Return the pseudonym of the rater of a row."""
+    return masked(text(row.get("rater") or UNKNOWN_RATER, "rater"))
+
+
+def prompt_of(row: Row, name: str) -> Prompt:
+    """Return the prompt of the answers in a row, with its columns."""
+    given = row["prompt"]
+    turns = (Message("text", given),) if isinstance(given, str) else conversation(given, "prompt")
+    return Prompt(name, turns, mapping(row.get("fields", {}), "fields"))
+
+
+def answers_of(row: Row) -> list[Completion]:
+    """Return the answers in a row as `samples.jsonl` holds them, without their tokens."""
+    entries = [mapping(value, "completions") for value in sequence(row["completions"], "completions")]
+    return [Completion(text(entry["text"], "text"), policy=text(entry.get("policy", ""), "policy")) for entry in entries]
+
+
+def not_feedback(path: Path, number: int, error: Exception) -> DataError:
+    """Return what is said about a row that cannot be read."""
+    return DataError(f"{path}:{number}: this is not feedback ({error}). Take the line out, or restore the file.")

@@ -20,31 +20,33 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class PromptQuestion:
-    """A prompt with its tokens.
+    """A prompt as the model gets it.
 
     Attributes:
         prompt: the prompt.
-        ids: its tokens.
+        ids: its tokens; () where another server makes them.
         is_chat: whether the answer is an assistant's turn.
+        before: the prompt as the client sent it, where something was added to it.
     """
 
     prompt: Prompt
     ids: Ids
     is_chat: bool
+    before: Prompt | None = None
+
+    @property
+    def sent(self) -> Prompt:
+        """The prompt as the client sent it."""
+        return self.prompt if self.before is None else self.before
 
 
-def chat_question(tokenizer: PreTrainedTokenizerBase, messages: Sequence[object], name: str) -> PromptQuestion:
-    """Return the question of a chat; `name` identifies it.
-
-    Raises:
-        ApiError: a message cannot be read, the last one is not a turn to answer, or the chat template refuses them.
-    """
-    prompt = chat_prompt(messages, name)
+def chat_question(tokenizer: PreTrainedTokenizerBase, prompt: Prompt) -> PromptQuestion:
+    """Return the question of a chat. Raises ApiError where the chat template refuses it."""
     return PromptQuestion(prompt, _ids(tokenizer, prompt, "messages"), is_chat=True)
 
 
 def chat_prompt(messages: Sequence[object], name: str) -> Prompt:
-    """Return the prompt of a chat. Raises ApiError where it cannot be read."""
+    """Return the prompt of a chat; `name` identifies it. Raises ApiError where it cannot be read, or its last turn cannot be answered."""
     try:
         turns = conversation(messages, "messages")
         check_is_unanswered(turns)
@@ -61,20 +63,30 @@ def text_questions(tokenizer: PreTrainedTokenizerBase, body: TextBody, name: str
     Raises:
         ApiError: a prompt is empty, or holds an id that the model does not have.
     """
-    given = [body.prompt] if isinstance(body.prompt, str) or isinstance(body.prompt[0], int) else body.prompt
     questions = []
-    for number, one in enumerate(given):
-        own = f"{name}-{number}" if len(given) > 1 else name
+    for own, one in given_prompts(body, name):
         if isinstance(one, str):
-            prompt = Prompt(own, (Message("text", one),))
+            prompt = text_prompt(own, one)
             questions.append(PromptQuestion(prompt, _ids(tokenizer, prompt, "prompt"), is_chat=False))
             continue
         ids = tuple(one)
         if not all(0 <= token < vocabulary for token in ids):
             raise _of_field("prompt", f"a token id is not one of this model, which has 0 to {vocabulary - 1}")
         text = cast("str", tokenizer.decode(list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False))
-        questions.append(PromptQuestion(Prompt(own, (Message("text", text),)), ids, is_chat=False))
+        questions.append(PromptQuestion(text_prompt(own, text), ids, is_chat=False))
     return questions
+
+
+def text_prompt(name: str, text: str) -> Prompt:
+    """Return a prompt of plain text."""
+    return Prompt(name, (Message("text", text),))
+
+
+def given_prompts(body: TextBody, name: str) -> list[tuple[str, str | list[int]]]:
+    """Return the prompts of `/v1/completions`, texts or token ids, each with a name of its own."""
+    given = [body.prompt] if isinstance(body.prompt, str) or isinstance(body.prompt[0], int) else body.prompt
+    names = [f"{name}-{number}" for number in range(len(given))] if len(given) > 1 else [name]
+    return list(zip(names, cast("list[str | list[int]]", given), strict=True))
 
 
 def _ids(tokenizer: PreTrainedTokenizerBase, prompt: Prompt, field: str) -> Ids:

@@ -5,16 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, cast
 
-from palate.samplers.draw_requests import DrawnToken
-from palate.serving.drawing import FinishReason
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
-
-LOWEST_LOGP = -9999.0
-"""What OpenAI writes for a log-probability of minus infinity, which JSON does not have."""
+from palate.serving.answer_sources import FinishReason, Logprobs
 
 END = b"data: [DONE]\n\n"
 """The last part of a stream."""
@@ -27,16 +19,16 @@ class SentAnswer:
     Attributes:
         text: what it says.
         finish: why it ends.
-        ids: its token ids; () where a filter wrote the text.
-        drawn: its tokens with log-probabilities, where they are asked for.
+        ids: its token ids; () where a filter wrote the text, None where nobody says them.
+        logprobs: the log-probabilities of its tokens, where they are asked for.
         score: what the reward model gives it; None where it has none.
         scores: its score by dimension.
     """
 
     text: str
     finish: FinishReason
-    ids: tuple[int, ...] = ()
-    drawn: tuple[DrawnToken, ...] = ()
+    ids: tuple[int, ...] | None = ()
+    logprobs: Logprobs | None = None
     score: float | None = None
     scores: Mapping[str, float] = field(default_factory=dict)
 
@@ -50,29 +42,25 @@ class ReplyForm:
         created: seconds since 1970.
         model: the model's name.
         is_chat: whether it is a chat.
-        has_logps: whether log-probabilities are asked for.
         has_ids: whether token ids are asked for.
-        tokenizer: writes tokens as texts.
     """
 
     id: str
     created: int
     model: str
     is_chat: bool
-    has_logps: bool
     has_ids: bool
-    tokenizer: PreTrainedTokenizerBase
 
     def whole(self, choices: Sequence[SentAnswer], usage: Mapping[str, int]) -> dict[str, object]:
         """Return the answer of a request that does not stream."""
         kind = "chat.completion" if self.is_chat else "text_completion"
         return {**self._head(kind), "choices": [self._choice(number, one) for number, one in enumerate(choices)], "usage": dict(usage)}
 
-    def part(self, index: int, text: str, drawn: Sequence[DrawnToken] = (), *, is_first: bool = False) -> bytes:
+    def part(self, index: int, text: str, logprobs: Logprobs | None = None, *, is_first: bool = False) -> bytes:
         """Return more text of a choice, as an event of a stream."""
         role = {"role": "assistant"} if is_first else {}
         own: dict[str, object] = {"delta": {**role, "content": text}} if self.is_chat else {"text": text}
-        return self._event([{"index": index, **own, "logprobs": self._logprobs(drawn), "finish_reason": None}])
+        return self._event([{"index": index, **own, "logprobs": logprobs, "finish_reason": None}])
 
     def last_part(self, index: int, choice: SentAnswer) -> bytes:
         """Return the end of a choice, as an event of a stream; its text has been sent."""
@@ -97,38 +85,13 @@ class ReplyForm:
         own: dict[str, object] = {"text": choice.text}
         if self.is_chat:
             own = {"message": {"role": "assistant", "content": choice.text, "refusal": None}}
-        logprobs = self._logprobs(choice.drawn)
-        return {"index": number, **own, "logprobs": logprobs, **self._further(choice), "finish_reason": choice.finish}
+        return {"index": number, **own, "logprobs": choice.logprobs, **self._further(choice), "finish_reason": choice.finish}
 
     def _further(self, choice: SentAnswer) -> dict[str, object]:
-        ids = {"token_ids": list(choice.ids)} if self.has_ids else {}
+        ids = {"token_ids": None if choice.ids is None else list(choice.ids)} if self.has_ids else {}
         return {**ids, **({} if choice.score is None else {"score": choice.score, "scores": dict(choice.scores)})}
-
-    def _logprobs(self, drawn: Sequence[DrawnToken]) -> dict[str, object] | None:
-        if not self.has_logps:
-            return None
-        if self.is_chat:
-            entries = [
-                {**self._entry(one.token, one.logp), "top_logprobs": [self._entry(*like) for like in one.likeliest]} for one in drawn
-            ]
-            return {"content": entries, "refusal": None}
-        texts = [self._token(one.token) for one in drawn]
-        offsets = [sum(map(len, texts[:k])) for k in range(len(texts))]
-        tops = [{self._token(token): _finite(logp) for token, logp in reversed(one.likeliest)} for one in drawn]
-        return {"tokens": texts, "token_logprobs": [_finite(one.logp) for one in drawn], "top_logprobs": tops, "text_offset": offsets}
-
-    def _entry(self, token: int, logp: float | None) -> dict[str, object]:
-        text = self._token(token)
-        return {"token": text, "logprob": _finite(logp), "bytes": list(text.encode("utf-8", "replace"))}
-
-    def _token(self, token: int) -> str:
-        return cast("str", self.tokenizer.decode([token], skip_special_tokens=False, clean_up_tokenization_spaces=False))
 
 
 def event(value: object) -> bytes:
     """Return a value as an event of a stream."""
     return b"data: " + json.dumps(value, ensure_ascii=False, allow_nan=False).encode("utf-8", "replace") + b"\n\n"
-
-
-def _finite(logp: float | None) -> float | None:
-    return None if logp is None else max(logp, LOWEST_LOGP)

@@ -8,20 +8,21 @@ import logging
 import math
 import secrets
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TypeVar
 from urllib.parse import urlsplit
 
-from fastapi import FastAPI, Request
 from pydantic import BaseModel
+from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.routing import BaseRoute, Route
+from starlette.types import ASGIApp, ExceptionHandler, Message, Receive, Scope, Send
 
-from palate import __version__
 from palate.core import PalateError
 from palate.serving.answering import ServedModel
 from palate.serving.api_errors import ApiError, parsed
@@ -125,9 +126,10 @@ class Serving:
             message = f"There is no model {name[:100]!r} here. This server has {self.model.name!r}."
             raise ApiError(404, message, "model_not_found", param="model")
 
-    def check_load(self) -> None:
-        """Refuse a request while too many wait. Raises ApiError."""
-        if self.model.sampler.load.waiting > MOST_WAITING:
+    def check_can_take(self, name: str | None) -> None:
+        """Refuse a request for another model, and any while too many wait. Raises ApiError."""
+        self.check_model(name)
+        if self.model.source.load.waiting > MOST_WAITING:
             raise ApiError(
                 429, "The server has too many requests now. Try again soon.", "busy", kind="rate_limit", headers={"Retry-After": "2"}
             )
@@ -139,12 +141,11 @@ def serving_of(request: Request) -> Serving:
     return serving
 
 
-def create_serve_app(serving: Serving, limits: Limits = LIMITS) -> FastAPI:
-    """Return the application; `palate.serving.api_routes` adds its routes."""
+def create_serve_app(serving: Serving, routes: Sequence[BaseRoute], limits: Limits = LIMITS) -> Starlette:
+    """Return the application with its routes."""
 
     @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        serving.model.outbox.open()
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
         following = None
         if serving.follower is not None:
             following = asyncio.create_task(serving.follower.follow(lambda: serving.model, lambda model: setattr(serving, "model", model)))
@@ -152,33 +153,37 @@ def create_serve_app(serving: Serving, limits: Limits = LIMITS) -> FastAPI:
         if following is not None:
             following.cancel()
 
-    app = FastAPI(title="Palate", version=__version__, docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan)
+    paths: dict[object, str] = {route.endpoint: route.path for route in routes if isinstance(route, Route)}
+    middleware = [
+        Middleware(RequestLimits, limits=limits, refusal=refusal_reply),
+        Middleware(CountedRequests, metrics=serving.metrics, paths=paths),
+    ]
+    handlers: dict[type[Exception], ExceptionHandler] = {
+        ApiError: _on_api_error,
+        ClientGone: _on_client_gone,
+        PalateError: _on_failure,
+        HTTPException: _on_http_error,
+        Exception: _on_failure,
+    }
+    app = Starlette(routes=routes, middleware=middleware, exception_handlers=handlers, lifespan=lifespan)
     app.state.serving = serving
-
-    app.add_exception_handler(ApiError, _on_api_error)
-    app.add_exception_handler(ClientGone, _on_client_gone)
-    app.add_exception_handler(PalateError, _on_failure)
-    app.add_exception_handler(HTTPException, _on_http_error)
-    app.add_exception_handler(Exception, _on_failure)
-    app.add_middleware(CountedRequests, metrics=serving.metrics)
-    app.add_middleware(RequestLimits, limits=limits, refusal=refusal_reply)
     return app
 
 
 @dataclass(frozen=True)
 class CountedRequests:
-    """ASGI middleware that counts responses by route and status."""
+    """ASGI middleware that counts responses by route and status. `paths` are those of the routes, by the function that answers."""
 
     app: ASGIApp
     metrics: ServingMetrics
+    paths: Mapping[object, str]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, and count its response."""
 
         async def counting(message: Message) -> None:
             if message["type"] == "http.response.start":
-                route = scope.get("route")
-                self.metrics.requests[route.path if isinstance(route, Route) else "other", message["status"]] += 1
+                self.metrics.requests[self.paths.get(scope.get("endpoint"), "other"), message["status"]] += 1
             await send(message)
 
         await self.app(scope, receive, counting)

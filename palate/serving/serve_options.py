@@ -19,7 +19,12 @@ class ServeOptions:
     """The options of `palate serve`.
 
     Attributes:
-        model: the model that answers, or the run that trained it.
+        model: the model that answers, or the run that trained it; "" with `upstream`.
+        upstream: address of another server with OpenAI's API, which draws the answers.
+        upstream_model: the name of the model there; by default the only one.
+        key_variable: the environment variable with the key of that server.
+        timeout: seconds that the other server, or the function of `retrieve`, may say nothing.
+        retrieve: import path of a function that finds passages for a question.
         name: its name in the API; by default that of its directory.
         host: address to listen on; 127.0.0.1 is this machine only.
         port: port to listen on; 0 takes a free one.
@@ -40,7 +45,12 @@ class ServeOptions:
         rate: requests per minute and caller; None sets no limit.
     """
 
-    model: str
+    model: str = ""
+    upstream: str | None = None
+    upstream_model: str = ""
+    key_variable: str | None = None
+    timeout: float = 120.0
+    retrieve: str | None = None
     name: str = ""
     host: str = "127.0.0.1"
     port: int = 8000
@@ -63,8 +73,15 @@ class ServeOptions:
 
 def add_serve_options(parser: argparse.ArgumentParser) -> None:
     """Add the options to a parser."""
-    no = ServeOptions("")
+    no = ServeOptions()
     parser.add_argument("model", metavar="MODEL", nargs="?", default="", help="a policy, or the run that trained it")
+    parser.add_argument("--upstream", metavar="URL", help="in place of MODEL: another server with OpenAI's API draws the answers")
+    parser.add_argument("--upstream_model", default="", metavar="NAME", help="the model there (default: its only one)")
+    parser.add_argument("--key_variable", metavar="NAME", help="environment variable with the key of the upstream server")
+    parser.add_argument(
+        "--timeout", type=float, default=no.timeout, metavar="S", help="longest silence of --upstream or --retrieve (default: %(default)g)"
+    )
+    parser.add_argument("--retrieve", metavar="PATH", help="function module:name that finds passages for a question")
     parser.add_argument("--name", default="", help="its name in the API (default: that of its directory)")
     parser.add_argument("--host", default=no.host, help="address to listen on (default: %(default)s, this machine only)")
     parser.add_argument("--port", type=int, default=no.port, metavar="N", help="port; 0 takes a free one (default: %(default)s)")

@@ -9,12 +9,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import uvicorn
+from starlette.routing import Mount
 from starlette.types import ASGIApp
 
+from palate.clients.http import key_header
 from palate.config.artifacts import model_at
 from palate.config.settings import nearest
 from palate.core import ConfigError
-from palate.core.process import computing_on
+from palate.core.process import computing_on, exempt_from_collection
 from palate.data.rule_file import RuleFile
 from palate.models.load import load_policy
 from palate.rewards.combination import RewardModels
@@ -22,16 +24,20 @@ from palate.samplers.continuous import ContinuousSampler
 from palate.serving.answer_scores import AnswerScorer
 from palate.serving.answering import FilterSettings, ServedModel
 from palate.serving.api_keys import ApiKeys, RequestRate
-from palate.serving.api_routes import router
+from palate.serving.api_routes import API_ROUTES
 from palate.serving.audit_log import AuditLog, InferenceLog
-from palate.serving.chat_page import page_router
+from palate.serving.chat_page import PAGE_ROUTES
 from palate.serving.content_rules import ContentRules
 from palate.serving.drawing import Outbox
 from palate.serving.feedback import FeedbackStore
-from palate.serving.feedback_routes import feedback_router
+from palate.serving.feedback_routes import FEEDBACK_ROUTES
+from palate.serving.local_source import LocalSource
 from palate.serving.model_follower import ModelFollower
+from palate.serving.retrieval import PassageFinder
 from palate.serving.serve_app import ApiGate, Serving, create_serve_app
 from palate.serving.serve_options import PATTERNS, ServeOptions
+from palate.serving.upstream_server import OPTION, UpstreamServer, only_model
+from palate.serving.upstream_source import UpstreamSource
 from palate.web.connections import allow_many_connections, listen, server_config
 from palate.web.own_machine import LOOPBACK
 from palate.web.static_files import PackageFiles
@@ -55,64 +61,93 @@ def serve_model(options: ServeOptions, say: Callable[[str], None]) -> None:
     _check(options)
     allow_many_connections()
     # The port comes first: whoever has taken it is reported before a large model is loaded.
-    with listen(options.host, options.port) as listener, computing_on(options.device), opened(options) as serving:
+    with listen(options.host, options.port) as listener, computing_on(options.device), opened(options, exempt_from_collection) as serving:
         name = f"[{options.host}]" if ":" in options.host else options.host
         address = f"http://{name}:{listener.getsockname()[1]}"
         say(f"Palate serves {serving.model.name} at {address}/v1. {address} is a page to talk with it.")
         if options.host not in LOOPBACK and options.keys is None:
             say("Everybody who reaches this address can use it. --keys FILE asks for keys.")
         say("Ctrl-C stops it.")
+        exempt_from_collection()
         uvicorn.Server(server_config(app_of(serving), shutdown_seconds=SHUTDOWN_SECONDS)).run(sockets=[listener])
 
 
 def app_of(serving: Serving) -> ASGIApp:
     """Return the application with all routes."""
-    app = create_serve_app(serving)
-    app.include_router(router)
-    app.include_router(feedback_router)
-    app.include_router(page_router)
-    app.mount("/static", PackageFiles(directory=STATIC), name="static")
-    return app
+    static = Mount("/static", PackageFiles(directory=STATIC), name="static")
+    return create_serve_app(serving, (*API_ROUTES, *FEEDBACK_ROUTES, *PAGE_ROUTES, static))
 
 
 @contextmanager
-def opened(options: ServeOptions) -> Iterator[Serving]:
-    """A context with the loaded models and what stands around them. Raises as `serve_model`."""
+def opened(options: ServeOptions, after_swap: Callable[[], None] = lambda: None) -> Iterator[Serving]:
+    """A context with the loaded models and what stands around them. Raises as `serve_model`.
+
+    Args:
+        options: the command's.
+        after_swap: called when models have gone because others took their place.
+    """
     with ExitStack() as stack:
-        settings = FilterSettings(options.on_breach, options.attempts, options.refusal)
-        keys = ApiKeys(options.keys) if options.keys is not None else None
-        rate = RequestRate(options.rate) if options.rate is not None else None
-        outbox = Outbox()
-        rules = _rules(options)
-        for one in rules:
-            if one is not None:
-                stack.callback(one.close)
-        sampler, scorer = _models(options, outbox)
-        audit, inferences, feedback = None, None, None
-        if options.store is not None:
-            audit, inferences = AuditLog(options.store, time.time), InferenceLog(options.store, time.time)
-            feedback = stack.enter_context(FeedbackStore(options.store, inferences, time.time))
-        model = ServedModel(options.name or _name(options.model), sampler, outbox, scorer, *rules, settings, audit, inferences)
-        gate = ApiGate(keys, rate, LOOPBACK if options.host in LOOPBACK else None)
-
-        def loaded_again(before: ServedModel) -> ServedModel:
-            sampler, scorer = _models(options, outbox)
-            return replace(before, sampler=sampler, scorer=scorer)
-
-        serving = Serving(model, gate, feedback, ModelFollower((options.model, *options.reward), loaded_again))
+        serving = _serving(options, stack, after_swap)
         stack.callback(lambda: serving.model.close())
         yield serving
 
 
-def _models(options: ServeOptions, outbox: Outbox) -> tuple[ContinuousSampler, AnswerScorer | None]:
-    """Load the policy and the reward models, and start their threads."""
+def _serving(options: ServeOptions, stack: ExitStack, after_swap: Callable[[], None]) -> Serving:
+    """Load everything. Nothing but the result may hold the model, which another one replaces; the stack closes what stands around it."""
+    settings = FilterSettings(options.on_breach, options.attempts, options.refusal)
+    keys = ApiKeys(options.keys) if options.keys is not None else None
+    rate = RequestRate(options.rate) if options.rate is not None else None
+    rules = _rules(options)
+    for one in rules:
+        if one is not None:
+            stack.callback(one.close)
+    finder = PassageFinder(options.retrieve, options.timeout) if options.retrieve is not None else None
+    make_source = _sources(options)
+    source, scorer = make_source(), _scorer(options)
+    audit, inferences, feedback = None, None, None
+    if options.store is not None:
+        audit, inferences = AuditLog(options.store, time.time), InferenceLog(options.store, time.time)
+        feedback = stack.enter_context(FeedbackStore(options.store, inferences, time.time))
+    name = options.name or (source.server.model if isinstance(source, UpstreamSource) else _name(options.model))
+    model = ServedModel(name, source, scorer, *rules, settings, audit, inferences, finder)
+    gate = ApiGate(keys, rate, LOOPBACK if options.host in LOOPBACK else None)
+
+    def loaded_again(before: ServedModel) -> ServedModel:
+        return replace(before, source=make_source(), scorer=_scorer(options))
+
+    own = (options.model,) if options.model else ()
+    return Serving(model, gate, feedback, ModelFollower((*own, *options.reward), loaded_again, after_swap))
+
+
+def _sources(options: ServeOptions) -> Callable[[], LocalSource] | Callable[[], UpstreamSource]:
+    """Return what makes a source of answers, again whenever a link names something else."""
+    if options.upstream is None:
+        outbox = Outbox()
+        return lambda: _local(options, outbox)
+    server = UpstreamServer(options.upstream, options.upstream_model, key_header(OPTION, options.key_variable), options.timeout)
+    if not server.model:
+        server = replace(server, model=only_model(server))
+    return lambda: UpstreamSource(server, slots=options.slots)
+
+
+def _local(options: ServeOptions, outbox: Outbox) -> LocalSource:
+    """Load the policy, and start its thread."""
     policy = load_policy(model_at(options.model), dtype=options.dtype)
-    models = RewardModels.load(options.reward) if options.reward else None
-    sampler = ContinuousSampler(policy, slots=options.slots, context=options.context, after_step=outbox.flush)
-    return sampler, None if models is None else AnswerScorer(models)
+    return LocalSource(ContinuousSampler(policy, slots=options.slots, context=options.context, after_step=outbox.flush), outbox)
+
+
+def _scorer(options: ServeOptions) -> AnswerScorer | None:
+    """Load the reward models."""
+    return AnswerScorer(RewardModels.load(options.reward)) if options.reward else None
 
 
 def _check(options: ServeOptions) -> None:
+    if options.upstream is not None and options.model:
+        raise ConfigError(f"--upstream takes the place of MODEL, and both are given. Leave out {options.model!r} or --upstream.")
+    if options.upstream is None and (options.upstream_model or options.key_variable):
+        raise ConfigError("--upstream_model and --key_variable are about the server of --upstream. Name its address too.")
+    if options.upstream is not None and (options.context is not None or options.dtype != "auto"):
+        raise ConfigError("--context and --dtype are about a model of this server. The server of --upstream has settings of its own.")
     has_rules = options.output_rules is not None or bool(options.input_rules)
     if has_rules and options.store is None:
         raise ConfigError("rules need --store DIR: every decision goes into its audit log")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import socket
+import threading
 from typing import Any
 
 import httpx
@@ -14,7 +15,7 @@ from palate.models.causal import CausalPolicy
 from palate.serving.api_keys import RequestRate
 from palate.serving.serve_app import ApiGate
 from tests.support.served_model import NAME, ModelServer, model_server
-from tests.support.waiting import LIMIT_SECONDS, wait_until
+from tests.support.waiting import LIMIT_SECONDS, joined, wait_until
 
 CHAT: dict[str, Any] = {"model": NAME, "messages": [{"role": "user", "content": "rice"}], "max_tokens": 3}
 TEXT: dict[str, Any] = {"model": NAME, "prompt": "rice", "max_tokens": 3}
@@ -138,7 +139,7 @@ def test_a_client_that_leaves_a_stream_frees_its_rows(chat_policy: CausalPolicy)
     ends, chat_policy.end_ids = chat_policy.end_ids, frozenset()
     try:
         with model_server(chat_policy, slots=2) as server:
-            load = server.serving.model.sampler.load
+            load = server.serving.model.source.load
             for stream in (True, False):
                 _left(server.url, {**TEXT, "max_tokens": 120, "n": 2, "stream": stream})
                 before = load.drawn_tokens
@@ -159,6 +160,22 @@ def _left(url: str, body: dict[str, Any]) -> None:
         connection.sendall(head.encode() + content)
         if body["stream"]:
             assert b"200 OK" in connection.recv(4096)
+
+
+def test_many_clients_at_once_all_get_an_answer(chat_policy: CausalPolicy) -> None:
+    with model_server(chat_policy, slots=8) as server:
+        found: list[int] = []
+
+        def ask(number: int) -> None:
+            body = {"prompt": "rice", "max_tokens": 4, "seed": number, "n": 1 + number % 3, "stream": number % 2 == 0}
+            answer = server.post("/v1/completions", body)
+            found.append(answer.status_code)
+
+        threads = [threading.Thread(target=ask, args=(number,)) for number in range(40)]
+        for thread in threads:
+            thread.start()
+        joined(*threads)
+        assert found == [200] * 40
 
 
 VALUES: tuple[Any, ...] = (
@@ -195,4 +212,4 @@ def test_health_and_metrics(chat_policy: CausalPolicy) -> None:
         assert 'palate_requests_total{route="/v1/completions",status="400"} 1' in lines
         assert "palate_first_token_seconds_count 1" in lines
         assert "palate_answer_seconds_count 2" in lines
-        assert f"palate_drawn_tokens_total {server.serving.model.sampler.load.drawn_tokens}" in lines
+        assert f"palate_drawn_tokens_total {server.serving.model.source.load.drawn_tokens}" in lines

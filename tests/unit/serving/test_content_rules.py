@@ -96,13 +96,13 @@ def test_an_answer_is_drawn_again(server: ModelServer, chat_policy: CausalPolicy
 
 def test_a_question_that_breaks_a_rule_is_not_answered(chat_policy: CausalPolicy, tmp_path: Path) -> None:
     with filtered(chat_policy, tmp_path, LETTER, side="input") as strict:
-        before = strict.serving.model.sampler.load.drawn_tokens
+        before = strict.serving.model.source.load.drawn_tokens
         for stream in (False, True):
             body = {**CHAT, "messages": [{"role": "user", "content": "what a day"}], "stream": stream}
             answer = strict.post("/v1/chat/completions", body)
             assert FilterSettings().refusal in answer.text
             assert "content_filter" in answer.text
-        assert strict.serving.model.sampler.load.drawn_tokens == before
+        assert strict.serving.model.source.load.drawn_tokens == before
         earlier = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}, {"role": "user", "content": "so"}]
         assert texts(strict, messages=earlier)[0][1] != "content_filter"  # the last turn is checked
         assert 'palate_refused_total{side="input"} 2' in strict.get("/metrics").text

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import json
-from collections.abc import Callable
+import weakref
 from pathlib import Path
 
 import httpx
@@ -11,6 +12,9 @@ import pytest
 
 from palate.models.scalar import scalar_from
 from palate.runs.pointer import swap
+from palate.samplers.continuous import ContinuousSampler
+from palate.serving.local_source import LocalSource
+from palate.serving.serve_app import Serving
 from palate.serving.serve_options import ServeOptions
 from palate.serving.server import app_of, opened
 from palate.testing import chat_tokenizer, tiny_policy
@@ -27,10 +31,12 @@ def test_a_link_that_names_another_run_is_followed(tmp_path: Path, caplog: pytes
     swap(link, tmp_path / "one")
     swap(reward, tmp_path / "reward-one")
     (tmp_path / "broken").mkdir()
-    with opened(ServeOptions(str(link), reward=(str(reward),), slots=4)) as serving:
+    swaps = list[int]()
+    with opened(ServeOptions(str(link), reward=(str(reward),), slots=4), after_swap=lambda: swaps.append(gc.collect())) as serving:
         assert serving.follower is not None
         serving.follower._poll_seconds = 0.02
-        first = serving.model
+        first = weakref.ref(serving.model)
+        thread, module = _sampler(serving)._thread, weakref.ref(_sampler(serving).policy.module)
         with served(app_of(serving)) as url, httpx.Client(base_url=url, timeout=LIMIT_SECONDS) as client:
 
             def said() -> str:
@@ -47,12 +53,14 @@ def test_a_link_that_names_another_run_is_followed(tmp_path: Path, caplog: pytes
             wait_until(lambda: "the model in use stays" in caplog.text)
             assert said() == before
             swap(link, tmp_path / "two")
-            wait_until(lambda: serving.model is not first)
+            wait_until(lambda: serving.model is not first())
             after = said()
             assert after != before
             assert scored() == score
-            wait_until(_ended(first.sampler._thread.is_alive))
             second = serving.model
+            wait_until(lambda: not thread.is_alive())
+            wait_until(lambda: len(swaps) == 1)
+            wait_until(lambda: module() is None)  # two models do not stay in memory
             swap(reward, tmp_path / "reward-two")
             wait_until(lambda: serving.model is not second)
             assert scored() != score
@@ -60,5 +68,6 @@ def test_a_link_that_names_another_run_is_followed(tmp_path: Path, caplog: pytes
             assert client.get("/v1/models").json()["data"][0]["id"] == "in-use"
 
 
-def _ended(is_alive: Callable[[], bool]) -> Callable[[], bool]:
-    return lambda: not is_alive()
+def _sampler(serving: Serving) -> ContinuousSampler:
+    assert isinstance(serving.model.source, LocalSource)
+    return serving.model.source.sampler

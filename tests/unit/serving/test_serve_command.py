@@ -8,7 +8,6 @@ import re
 import signal
 import socket
 import subprocess
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -143,20 +142,3 @@ def test_each_caller_has_a_rate(tmp_path: Path) -> None:
     assert rate.wait_seconds("b") == 0
     now[0] = 1000
     assert [rate.wait_seconds("a") > 0 for _ in range(4)] == [False, False, False, True]
-
-
-def test_many_clients_at_once_all_get_an_answer(model: Path) -> None:
-    with process(model, "--slots", "8") as (_, url):
-        found: list[int] = []
-
-        def ask(number: int) -> None:
-            body = {"prompt": "rice", "max_tokens": 4, "seed": number, "n": 1 + number % 3, "stream": number % 2 == 0}
-            answer = httpx.post(f"{url}/v1/completions", json=body, timeout=LIMIT_SECONDS)
-            found.append(answer.status_code)
-
-        threads = [threading.Thread(target=ask, args=(number,)) for number in range(40)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join(LIMIT_SECONDS)
-        assert found == [200] * 40
