@@ -32,7 +32,7 @@ NOW = {
     "palate.engines.local": "palate.samplers.local", "palate.stores.formats": "palate.data.formats",
     "palate.recipes.evaluate import mark": "palate.evaluation.evals import grade as mark",
     "palate.rewards.common": "palate.config.answers", "palate.recipes.online.loop": "palate.stages.online.loop",
-    "self.drawn": "self.prompts_taken", "l.places(": "l.prompts_from(",
+    "self.drawn": "self.prompts_taken", "l.places(": "l.prompts_from(", "class L(Loop):": "class L(Loop):\n    mixture = None",
     "import JudgeReward": "import JudgeReward; from palate.judges.endpoint import OpenAIJudge",
     "JudgeReward(url=": "JudgeReward(model=OpenAIJudge(url=", "max_failed=0.9)": "max_failed=0.9, run=run_here)",
     ', question="q", timeout_seconds=5)': ', timeout_seconds=5), instructions="helpful-pointwise")',

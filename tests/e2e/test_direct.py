@@ -41,7 +41,9 @@ def train(home: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> Call
 
     def run(*words: str) -> tuple[list[dict[str, float]], Path]:
         out = tmp_path / "run"
-        data = ["--model", str(home / "policy"), "--preferences", str(home / "pairs.jsonl")]
+        data = ["--model", str(home / "policy")]
+        if "--preferences" not in words:  # named twice, it would be two sources
+            data += ["--preferences", str(home / "pairs.jsonl")]
         steps = ["--epochs", "2", "--prompts_per_step", "3", "--optimizer.lr", "1e-3", "--out", str(out), "--runs", str(tmp_path)]
         assert main(["direct", *data, *steps, *words]) == 0, capfd.readouterr().err
         return [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()], out
