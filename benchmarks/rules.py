@@ -1,4 +1,4 @@
-"""Written rules in the kitchen, for several seeds: `python -m benchmarks.rules --seeds 124 125 126`.
+"""Written rules in the kitchen, for several seeds: `python -m benchmarks.rules --seeds 128 129 136`.
 
 It runs configs/rules.yaml, one folder per seed, and prints four tables: how well one classifier reads each rule, under its question and
 under wordings that it has not learned; how well both classifiers read what the tuned policies write; how often each model breaks each
@@ -43,7 +43,7 @@ Figure = Callable[[SeedRun], Estimate]
 def main() -> int:
     """Run what is not done yet below `--runs`, one folder per seed, print the tables, and return exit status 0."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.rules", description=__doc__)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[124, 125, 126])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[128, 129, 136])
     parser.add_argument("--runs", type=Path, default=Path("runs/bench-rules"))
     parser.add_argument("--config", type=Path, default=Path("configs/rules.yaml"))
     options = parser.parse_args()
