@@ -9,6 +9,7 @@ from typing import Annotated
 
 from annotated_types import Ge
 
+from palate.agreement.estimates import json_values
 from palate.config.functions import load_gold
 from palate.config.types import FunctionInput, Input
 from palate.core import ConfigError
@@ -144,12 +145,16 @@ class Report:
                 raise ConfigError(f"{name!r} is not one of the training runs. Use one of: {', '.join(self.training)}")
 
     def run(self, run: Run) -> None:
-        """Write `report.html`, and to `summary.json` the faults that it names and the warnings that it shows."""
+        """Write `report.html`, and to `summary.json` the faults and warnings that it names, and the figures of sweep and levers."""
         data = self._data(run)
         write_report(data, run.directory / "report.html")
         warnings = [{"run": one.run, "guard": one.guard, "step": one.step, "times": one.times} for one in data.warnings]
-        faults = {} if data.faults is None else {"faults": asdict(data.faults)}
-        run.summary({"page": "report.html", "models": [model.name for model in self.models], **faults, "warnings": warnings})
+        figures = {
+            name: json_values(asdict(value))
+            for name, value in (("faults", data.faults), ("sweep", data.sweep), ("levers", data.levers if data.levers.levers else None))
+            if value is not None
+        }
+        run.summary({"page": "report.html", "models": [model.name for model in self.models], **figures, "warnings": warnings})
 
     def _data(self, run: Run) -> ReportData:
         self._refuse_names_of_two_models()

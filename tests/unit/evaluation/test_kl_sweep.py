@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from palate.evaluation.report.lever_records import KLSweep, SweepPoint
 from palate.evaluation.report.sweep_section import sweep_chart, sweep_takeaway
 from palate.runs.record import Parent, RunPlan, read_record
 from palate.runs.run import open_run
+from palate.stages.report import Report, ReportedModel
 from tests.support.evaluated_runs import completion, evaluated_run
 from tests.unit.evaluation.sample_report import sample_report
 
@@ -57,6 +59,17 @@ def model_of(root: Path, trained: Path, gold: list[float], kl: float, name: str)
 def start(tmp_path: Path) -> EvaluatedModel:
     rows = [completion(k, gold=0.5 + 0.01 * (k % 5)) for k in range(20)]
     return read_evaluated("SFT", str(evaluated_run(tmp_path, "start", rows)))
+
+
+def test_a_report_keeps_the_figures_of_its_sweep(tmp_path: Path) -> None:
+    start = evaluated_run(tmp_path, "start", [completion(k, gold=0.5 + 0.01 * (k % 5), dimensions={"helpful": 0.5}) for k in range(20)])
+    runs = tuple(str(online(tmp_path, coefficient, gold=gold)) for coefficient, gold in ((0.1, 0.7), (10.0, 0.5)))
+    with open_run(tmp_path, RunPlan("report", "report")).active() as run:
+        Report((ReportedModel(str(start), "SFT", "sft"),), "SFT", sweep=runs).run(run)
+    kept = json.loads((run.directory / "summary.json").read_text())
+    assert [point["coefficient"] for point in kept["sweep"]["points"]] == [0.1, 10.0]
+    assert kept["sweep"]["points"][0]["value"]["value"] > 0.65
+    assert "levers" not in kept
 
 
 def test_online_runs_are_measured_on_their_last_quarter(tmp_path: Path, start: EvaluatedModel) -> None:
