@@ -42,13 +42,21 @@ class Stop:
 
 @contextmanager
 def stoppable(stop: Stop) -> Iterator[None]:
-    """A context in which SIGINT and SIGTERM set `stop`. Off the main thread, where Python forbids handlers, it does nothing."""
+    """A context in which SIGINT and SIGTERM set `stop`. Off the main thread, where Python forbids handlers, it does nothing.
+
+    After an error on one of several ranks SIGTERM is ignored: a launcher sends it as soon as one rank has ended, and the others still have
+    to say why they end.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     before = {signum: signal.signal(signum, stop.request) for signum in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
+    except BaseException:
+        if place().world > 1:
+            before[signal.SIGTERM] = signal.SIG_IGN
+        raise
     finally:
         for signum, handler in before.items():
             signal.signal(signum, signal.SIG_DFL if handler is None else handler)

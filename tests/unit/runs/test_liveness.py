@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from dataclasses import replace
@@ -9,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from palate.core import RunError
 from palate.runs.liveness import state_of
-from palate.runs.lock import LOCK, is_at_work, locked
+from palate.runs.lock import LOCK, Stop, is_at_work, locked, stoppable
 from palate.runs.progress import PROGRESS, recorded
 from palate.runs.record import RunPlan, RunRecord
 from palate.runs.run import open_run
@@ -99,3 +101,20 @@ def test_progress_is_written_at_most_once_a_second_without_what_an_earlier_proce
 
 def test_progress_that_cannot_be_written_does_not_stop_a_run(tmp_path: Path) -> None:
     recorded(lambda n=1, note="": None, tmp_path / "missing" / PROGRESS, 1, "sft", {})(1)  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(("world", "after"), [("1", signal.SIG_DFL), ("2", signal.SIG_IGN)])
+def test_a_rank_that_ends_with_an_error_has_the_time_to_say_so(
+    world: str, after: signal.Handlers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", world)
+    before = signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    try:
+        with stoppable(Stop()):
+            pass
+        assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+        with pytest.raises(RunError), stoppable(Stop()):
+            raise RunError("the others are lost")
+        assert signal.getsignal(signal.SIGTERM) is after
+    finally:
+        signal.signal(signal.SIGTERM, before)
