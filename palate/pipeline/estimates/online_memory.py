@@ -73,12 +73,11 @@ def _load_roles(
     script: MemoryScript, machine: Machine, stage: Online, trained: Trained, origins: Origins
 ) -> tuple[dict[str, ModelOrigin], ModelOrigin | None, dict[str, int]]:
     """Load the models; return the reward models by role, a separate value model, and how many numbers learn by role."""
-    policy, named = origins["model"], origins.get(REFERENCE)
+    policy = origins["model"]
+    reference = origins.get(REFERENCE, policy if stage.adapters is None else None)
     load_trained(script, machine, "policy", policy, trained)
-    if named is not None:
-        load(script, machine, "reference", named, rests=machine.rests(learns=False))
-    elif stage.adapters is None:
-        load(script, machine, "reference", policy, rests=machine.rests(learns=True))
+    if reference is not None:
+        load(script, machine, "reference", reference, rests=machine.rests(learns=REFERENCE not in origins))
     rewards = rewards_of(origins)
     for role, reward in rewards.items():
         if reward.rank is not None and trained.is_packed:
@@ -93,12 +92,8 @@ def _load_roles(
     for role, origin in (("policy", policy), ("value", value)):
         if origin is not None:
             start_learning(script, machine, role, origin, trained, learned[role], stage.optimizer.state)
-    if stage.adapters is None:
-        reference = policy if named is None else named
-        script.hold("reference", "weights", _frozen(machine, reference, trained.width * reference.size, trained.width))
-    else:
-        if named is not None:
-            _hold_reference(script, machine, trained, policy, named)
+    _hold_reference(script, machine, trained, policy, reference)
+    if stage.adapters is not None:
         _share(script, machine, trained, policy, value, rewards)
     for role, reward in rewards.items():
         if reward.rank is None or trained.rank is None:
@@ -134,12 +129,14 @@ def _shares_base(machine: Machine, trained: Trained, named: ModelOrigin, policy:
     return trained.rank is not None and not trained.is_packed and named.base == policy.base and machine.sharers(learns=False) == 1
 
 
-def _hold_reference(script: MemoryScript, machine: Machine, trained: Trained, policy: ModelOrigin, named: ModelOrigin) -> None:
-    """Hold a named reference beside a policy with adapters. On the policy's base it has an output head and an adapter of its own."""
-    adapter = 0 if named.rank is None else named.shape.adapter(named.rank)
-    own = _frozen(machine, named, trained.width * named.size, trained.width)
-    if _shares_base(machine, trained, named, policy):
-        own = trained.width * named.shape.output_head
+def _hold_reference(script: MemoryScript, machine: Machine, trained: Trained, policy: ModelOrigin, reference: ModelOrigin | None) -> None:
+    """Hold a reference that is a model of its own; on the base of a policy with adapters it has an output head and its adapter."""
+    if reference is None:
+        return
+    adapter = 0 if reference.rank is None or trained.rank is None else reference.shape.adapter(reference.rank)
+    own = _frozen(machine, reference, trained.width * reference.size, trained.width)
+    if _shares_base(machine, trained, reference, policy):
+        own = trained.width * reference.shape.output_head
     script.hold("reference", "weights", trained.width * adapter + own)
 
 
