@@ -18,10 +18,6 @@ import asyncio
 import json
 import os
 import random
-import re
-import signal
-import subprocess
-import sys
 import tempfile
 import time
 from collections import Counter
@@ -34,6 +30,7 @@ from typing import Any
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from benchmarks.started_server import StartedServer
 from palate.core import Sampling
 from palate.models.causal import CausalPolicy
 from palate.models.load import as_policy, vocabulary_size
@@ -75,37 +72,6 @@ def built_policy(hidden: int, layers: int) -> CausalPolicy:
         bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
     )  # fmt: skip
     return as_policy(LlamaForCausalLM(config), tokenizer)
-
-
-class Server:
-    """A process of `palate serve`; it is started again after it is killed."""
-
-    def __init__(self, *words: str) -> None:
-        self._command = [sys.executable, "-m", "palate", "serve", *words, "--port"]
-        self.port = 0
-        self._process: subprocess.Popen[str] | None = None
-
-    def start(self) -> None:
-        """Start it, and return when it listens. The port stays the same."""
-        self._process = subprocess.Popen([*self._command, str(self.port)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-        assert self._process.stdout is not None
-        for line in self._process.stdout:
-            if match := re.search(r"at http://[^:]+:(\d+)/v1", line):
-                self.port = int(match.group(1))
-                return
-        raise RuntimeError("palate serve did not start")
-
-    def processor(self) -> float:
-        """Return the seconds of processor time used so far, on Linux."""
-        assert self._process is not None
-        spent = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(spent[11]) + int(spent[12])) / os.sysconf("SC_CLK_TCK")
-
-    def stop(self) -> None:
-        """Kill it."""
-        if self._process is not None:
-            self._process.send_signal(signal.SIGKILL)
-            self._process.wait()
 
 
 async def post(port: int, path: str, body: bytes) -> tuple[int, bytes, float]:
@@ -150,7 +116,7 @@ class Rate:
     processor: float
 
 
-def throughputs(server: Server, bare: LocalSampler, prompts: Sequence[Sequence[int]], repeats: int) -> list[tuple[Rate, Rate]]:
+def throughputs(server: StartedServer, bare: LocalSampler, prompts: Sequence[Sequence[int]], repeats: int) -> list[tuple[Rate, Rate]]:
     """Return the rates, bare and served, of each repeat. Both draw the same tokens."""
 
     async def all_at_once(seeds: Sequence[int]) -> int:
@@ -179,7 +145,7 @@ class Cost:
     processor: float
 
 
-def best_of(server: Server, prompts: Sequence[Sequence[int]]) -> tuple[Cost, Cost]:
+def best_of(server: StartedServer, prompts: Sequence[Sequence[int]]) -> tuple[Cost, Cost]:
     """Return what one sample costs, and the best of eight; the two take turns in blocks of four requests."""
     clocks: dict[int, list[float]] = {1: [], 8: []}
     processors = dict.fromkeys(clocks, 0.0)
@@ -226,7 +192,7 @@ def fuzzed(port: int, number: int, seed: int) -> Counter[int]:
     return statuses
 
 
-def killed(server: Server, store: Path, kills: int) -> tuple[int, int]:
+def killed(server: StartedServer, store: Path, kills: int) -> tuple[int, int]:
     """Return how much feedback was acknowledged, and how much of that is lost."""
     acknowledged: list[str] = []
 
@@ -245,7 +211,7 @@ def killed(server: Server, store: Path, kills: int) -> tuple[int, int]:
         name = json.loads(_body(content))["id"]
         sayers = [asyncio.ensure_future(say_until_killed(name)) for _ in range(4)]
         await asyncio.sleep(0.3 + random.random())
-        server.stop()
+        server.kill()
         await asyncio.gather(*sayers)
 
     for _ in range(kills):
@@ -282,9 +248,8 @@ def main() -> None:
         place = Path(folder)
         policy.save(place / "policy")
         scalar_from(policy, ("taste", "kind"), seed=1).save(place / "reward")
-        server = Server(
-            str(place / "policy"), "--reward", str(place / "reward"), "--slots", str(options.together), "--store", str(place / "store")
-        )
+        words = ("--reward", str(place / "reward"), "--slots", str(options.together), "--store", str(place / "store"))
+        server = StartedServer("serve", str(place / "policy"), *words)
         server.start()
         try:
             bare = LocalSampler(policy, slots=options.together)
@@ -313,7 +278,7 @@ def main() -> None:
             said, lost = killed(server, place / "store", options.kills)
             print(f"{options.kills} kills: {said} times feedback was acknowledged, {lost} lost")
         finally:
-            server.stop()
+            server.kill()
 
 
 if __name__ == "__main__":
