@@ -126,6 +126,7 @@ def test_only_the_writer_opens_the_database(home: Path) -> None:
     told: list[Any] = []
     with working_together(Told(told, is_writer=True)):
         run, note = scored(home)
+    assert told[1] == note["asked_next"]["items"]  # so many items have a score in the database
     for path in (home / "runs").glob("ratings.db*"):
         path.unlink()
     with working_together(Told(told, is_writer=False)):
