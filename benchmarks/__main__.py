@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
-from pathlib import Path
 
-from benchmarks.kitchen import SeedRun, table
+from benchmarks.kitchen import seed_runs, seeds_parser, table
 
 
 def main() -> int:
     """Run what is not done yet below `--runs`, one folder per seed; return exit status 0."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[43, 44, 45, 46])
-    parser.add_argument("--runs", type=Path, default=Path("runs/bench"))
-    parser.add_argument("--config", type=Path, default=Path("configs/kitchen.yaml"))
-    options = parser.parse_args()
-    runs = [SeedRun.of(seed, options.runs / f"seed{seed}", options.config) for seed in options.seeds]
+    options = seeds_parser("benchmarks", __doc__, [43, 44, 45, 46], "configs/kitchen.yaml").parse_args()
+    runs = seed_runs(options)
     sys.stdout.write(table(runs))
     return 0
 

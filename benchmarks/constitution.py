@@ -7,13 +7,11 @@ are right. Every figure has its 95 % interval; the last column has the median an
 
 from __future__ import annotations
 
-import argparse
 import statistics
 import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
-from benchmarks.kitchen import SeedRun
+from benchmarks.kitchen import SeedRun, seed_runs, seeds_parser
 from palate.config.functions import load_gold
 from palate.evaluation.intervals import Estimate
 from palate.evaluation.label_sources import label_accuracy
@@ -29,12 +27,8 @@ Figure = Callable[[SeedRun], Estimate]
 
 def main() -> int:
     """Run what is not done yet below `--runs`, one folder per seed, print the tables, and return exit status 0."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.constitution", description=__doc__)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[107, 108, 109])
-    parser.add_argument("--runs", type=Path, default=Path("runs/bench-constitution"))
-    parser.add_argument("--config", type=Path, default=Path("configs/constitution.yaml"))
-    options = parser.parse_args()
-    runs = [SeedRun.of(seed, options.runs / f"seed{seed}", options.config) for seed in options.seeds]
+    options = seeds_parser("benchmarks.constitution", __doc__, [107, 108, 109], "configs/constitution.yaml").parse_args()
+    runs = seed_runs(options)
     tables = (revision_table, model_table, path_table, label_table, cost_table)
     sys.stdout.write("\n".join(table(runs) for table in tables))
     return 0

@@ -15,14 +15,12 @@ import statistics
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-import yaml
 
-from benchmarks.kitchen import SeedRun
+from benchmarks.kitchen import SeedRun, seed_root, seeds_parser, write_pipeline
 from benchmarks.short_kitchen import TEXTS, first_stages, short_kitchen
 from palate.config.functions import load_gold
 from palate.core import Completion, Prompt, derive_seed
@@ -192,9 +190,7 @@ def agreement_table(seeds: Sequence[int], pools: Sequence[Pool]) -> str:
 
 def main() -> int:
     """Run what is not done yet below `--runs`, one folder per seed; return exit status 0."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.ensembles", description=__doc__)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[133, 134, 135])
-    parser.add_argument("--runs", type=Path, default=Path("runs/bench-ensembles"))
+    parser = seeds_parser("benchmarks.ensembles", __doc__, [133, 134, 135])
     parser.add_argument("--texts", type=int, default=TEXTS, help="documents of the base corpus")
     parser.add_argument("--pairs", type=int, default=800, help="judgments that train")
     parser.add_argument("--members", type=int, default=4)
@@ -206,10 +202,8 @@ def main() -> int:
     options = parser.parse_args()
     pools = []
     for seed in options.seeds:
-        root = options.runs / f"seed{seed}"
-        root.mkdir(parents=True, exist_ok=True)
-        file = root / "ensembles.yaml"
-        file.write_text(yaml.safe_dump(pipeline(options, seed), sort_keys=False), encoding="utf-8")
+        root = seed_root(options, seed)
+        file = write_pipeline(root / "ensembles.yaml", pipeline(options, seed))
         pools.append(pool_of(SeedRun.of(seed, root, file), options.also))
     print(table(options.seeds, pools))
     print()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import argparse
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -12,6 +14,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
+import yaml
 
 from palate.config.settings import Settings
 from palate.core import Interrupted
@@ -22,6 +25,41 @@ from palate.pipeline.plan import Planned, Planner, plan_pipeline, read_pipeline
 from palate.pipeline.table import STAGES, Stages
 from palate.runs.digests import DigestCache
 from palate.runs.record import RunPlan, list_runs
+
+
+def seeds_parser(module: str, doc: str | None, seeds: Sequence[int], config: str | None = None) -> argparse.ArgumentParser:
+    """Return what a benchmark takes whose pipeline runs once per seed: `--seeds`, `--runs`, and `--config` where it runs a file.
+
+    Args:
+        module: what follows `python -m`. The folder of runs has its name.
+        doc: what it does.
+        seeds: the default seeds.
+        config: the default pipeline file; None where the benchmark writes its own.
+    """
+    parser = argparse.ArgumentParser(prog=f"python -m {module}", description=doc)
+    parser.add_argument("--seeds", type=int, nargs="+", default=list(seeds))
+    runs = "runs/" + re.sub(r"[._]", "-", module.replace("benchmarks", "bench"))
+    parser.add_argument("--runs", type=Path, default=Path(runs), help=f"folder with a folder of runs per seed (default: {runs})")
+    if config is not None:
+        parser.add_argument("--config", type=Path, default=Path(config))
+    return parser
+
+
+def seed_root(options: argparse.Namespace, seed: int) -> Path:
+    """Return the folder of a seed's runs."""
+    return Path(options.runs) / f"seed{seed}"
+
+
+def seed_runs(options: argparse.Namespace) -> list[SeedRun]:
+    """Run what the seeds have not done yet of the file `--config`, and read it. Exits with palate's status where that fails."""
+    return [SeedRun.of(seed, seed_root(options, seed), options.config) for seed in options.seeds]
+
+
+def write_pipeline(file: Path, pipeline: Mapping[str, Any]) -> Path:
+    """Write a pipeline as YAML, with the folder above it, and return the file."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(yaml.safe_dump(dict(pipeline), sort_keys=False), encoding="utf-8")
+    return file
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from typing import Any
 
 import yaml
 
-from benchmarks.kitchen import SeedRun
+from benchmarks.kitchen import SeedRun, seed_root, write_pipeline
 
 KITCHEN = Path(__file__).resolve().parents[1] / "configs" / "kitchen.yaml"
 SHARED = ("world", "base", "sft", "samples", "judged", "reward", "direct", "eval-sft", "eval-direct")
@@ -42,10 +42,8 @@ def main() -> int:
         "| seed | method | iterations | KL, nats per completion | gold | over SFT | over DPO |\n|---|---|---|---|---|---|---|", flush=True
     )
     for seed in options.seeds:
-        root = options.runs / f"seed{seed}"
-        root.mkdir(parents=True, exist_ok=True)
-        file = root / "methods.yaml"
-        file.write_text(yaml.safe_dump(pipeline(options.nats, options.iterations), sort_keys=False), encoding="utf-8")
+        root = seed_root(options, seed)
+        file = write_pipeline(root / "methods.yaml", pipeline(options.nats, options.iterations))
         done = subprocess.run([sys.executable, "-m", "palate", "run", str(file), f"seed={seed}", "--runs", str(root)], check=False)
         if done.returncode:
             return done.returncode

@@ -9,7 +9,6 @@ the reports.
 
 from __future__ import annotations
 
-import argparse
 import json
 import math
 import random
@@ -24,7 +23,7 @@ import numpy as np
 import yaml
 
 from benchmarks import monitor_plants
-from benchmarks.kitchen import LazyPipeline
+from benchmarks.kitchen import LazyPipeline, seed_root, seeds_parser, write_pipeline
 from palate.data.jsonl import read_rows, write_rows
 from palate.evaluation.intervals import wilson
 from palate.kitchen import Kitchen
@@ -224,10 +223,8 @@ def reports() -> dict[str, Any]:
 
 def planned(root: Path, seed: int) -> LazyPipeline:
     """Write a seed's pipeline and data below `root`, and return it."""
-    root.mkdir(parents=True, exist_ok=True)
+    file = write_pipeline(root / "monitors.yaml", pipeline(root.resolve(), seed))
     write_data(root, seed)
-    file = root / "monitors.yaml"
-    file.write_text(yaml.safe_dump(pipeline(root.resolve(), seed), sort_keys=False), encoding="utf-8")
     return LazyPipeline(seed, root, file)
 
 
@@ -329,13 +326,11 @@ def _counts(counts: Mapping[str, int]) -> str:
 
 def main() -> int:
     """Run what is not done yet below `--runs`, one folder per seed; return exit status 0."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.monitors", description=__doc__)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[150, 151, 152])
-    parser.add_argument("--runs", type=Path, default=Path("runs/bench-monitors"))
+    parser = seeds_parser("benchmarks.monitors", __doc__, [150, 151, 152])
     options = parser.parse_args()
     found = []
     for seed in options.seeds:
-        stages = planned(options.runs / f"seed{seed}", seed)
+        stages = planned(seed_root(options, seed), seed)
         found.append({name: outcome(stages, name) for name in (*CLEAN, *EXPECTED)})
         sys.stdout.write(f"seed {seed}\n{json.dumps({name: asdict(one) for name, one in found[-1].items()})}\n")
     sys.stdout.write(f"{table(found)}\n")

@@ -20,10 +20,8 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-import yaml
-
 from benchmarks.kept_weights import differences, seed_table, stops_of, summary_table, write_stops
-from benchmarks.kitchen import SeedRun
+from benchmarks.kitchen import SeedRun, seed_root, seeds_parser, write_pipeline
 from benchmarks.short_kitchen import TEXTS, short_kitchen
 from benchmarks.true_gold import TrueGold, copy_weights, gold_of
 from palate import cli
@@ -71,9 +69,7 @@ def pipeline(options: argparse.Namespace, start: SeedRun, database: Path) -> dic
 
 def run_in(root: Path, file: str, seed: int, stages: Mapping[str, Any]) -> SeedRun:
     """Run what is not done yet of a pipeline below `root`, in this process, and read it. Exits with palate's status where that fails."""
-    root.mkdir(parents=True, exist_ok=True)
-    (root / file).write_text(yaml.safe_dump(stages, sort_keys=False), encoding="utf-8")
-    status = cli.main(["run", str(root / file), f"seed={seed}", "--runs", str(root)])
+    status = cli.main(["run", str(write_pipeline(root / file, stages)), f"seed={seed}", "--runs", str(root)])
     if status:
         raise SystemExit(status)
     return SeedRun.read(seed, root)
@@ -130,9 +126,7 @@ def people_at_work(database: Path) -> Iterator[None]:
 
 def main() -> int:
     """Run what is not done yet below `--runs`, one folder per seed; return exit status 0."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.people", description=__doc__)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
-    parser.add_argument("--runs", type=Path, default=Path("runs/bench-people"))
+    parser = seeds_parser("benchmarks.people", __doc__, [0])
     parser.add_argument("--starts", type=Path, nargs="+", help="folders of finished kitchens whose world and SFT the seeds share in turn")
     parser.add_argument("--texts", type=int, default=TEXTS, help="documents of the base corpus")
     parser.add_argument("--comparisons", type=int, default=400, help="judgments for the held-out model, of which a fifth test it")
@@ -147,7 +141,7 @@ def main() -> int:
     found = []
     for seed in options.seeds:
         start = start_of(seed, options)
-        root = options.runs / f"seed{seed}"
+        root = seed_root(options, seed)
         root.mkdir(parents=True, exist_ok=True)
         database = (root / DATABASE).resolve()
         with people_at_work(database):

@@ -28,7 +28,7 @@ import yaml
 from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
-from benchmarks.kitchen import LazyPipeline
+from benchmarks.kitchen import LazyPipeline, seed_root, write_pipeline
 from benchmarks.repeated_fits import Fits
 from benchmarks.rlaif import CONFIG, FIT_SEEDS
 from palate.agreement.estimates import Estimate, from_draws
@@ -291,10 +291,8 @@ def main() -> int:
     options = parser.parse_args()
     kitchens: list[Right] = []
     for seed in options.seeds:
-        root = options.runs / f"seed{seed}"
-        root.mkdir(parents=True, exist_ok=True)
-        file = root / "queue.yaml"
-        file.write_text(yaml.safe_dump({"name": "queue", "stages": stages(options)}, sort_keys=False), encoding="utf-8")
+        root = seed_root(options, seed)
+        file = write_pipeline(root / "queue.yaml", {"name": "queue", "stages": stages(options)})
         pipeline = LazyPipeline(seed, root, file)
         rounds = [AskingRound(pipeline, draw, options.sizes) for draw in range(options.fits)]
         runs = {way: [one.rewards(way) for one in rounds] for way in (RANDOM, *options.ways)}

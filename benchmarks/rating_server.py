@@ -12,11 +12,8 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import os
 import random
 import re
-import signal
-import subprocess
 import sys
 import tempfile
 import time
@@ -26,6 +23,7 @@ from pathlib import Path
 from statistics import quantiles
 from typing import Any
 
+from benchmarks.started_server import StartedServer
 from palate.core import Message
 from palate.ratings import Candidate, Item, Project, Ratings, open_ratings
 from palate.web.credentials import hashed
@@ -38,44 +36,6 @@ class Observed:
     seconds: dict[str, list[float]] = field(default_factory=lambda: {"first items": [], "answer, and the next item": []})
     receipts: list[tuple[str, str]] = field(default_factory=list)
     again: int = 0
-
-
-class Server:
-    """A process of `palate label` on the database. It is started again after it is killed."""
-
-    def __init__(self, url: str) -> None:
-        self._command = [sys.executable, "-m", "palate", "label", "--ratings", url, "--port"]
-        self.port = 0
-        self._process: subprocess.Popen[str] | None = None
-
-    def start(self) -> None:
-        """Start it, and return when it listens. The port stays the same."""
-        self._process = subprocess.Popen([*self._command, str(self.port)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-        assert self._process.stdout is not None
-        for line in self._process.stdout:
-            if match := re.search(r"listens at http://[^:]+:(\d+)", line):
-                self.port = int(match.group(1))
-                return
-        raise RuntimeError("palate label did not start")
-
-    def kill(self) -> None:
-        """Kill it with SIGKILL and start a new one."""
-        assert self._process is not None
-        self._process.send_signal(signal.SIGKILL)
-        self._process.wait()
-        self.start()
-
-    def processor(self) -> float:
-        """Return the seconds of processor time used so far, on Linux."""
-        assert self._process is not None
-        spent = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(spent[11]) + int(spent[12])) / os.sysconf("SC_CLK_TCK")
-
-    def stop(self) -> None:
-        """End it."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
 
 
 class Client:
@@ -163,7 +123,7 @@ def prepared(ratings: Ratings, judgments: int, overlap: int, raters: int) -> tup
     return project.id, keys
 
 
-async def run(servers: list[Server], project: str, keys: list[str], options: argparse.Namespace) -> Observed:
+async def run(servers: list[StartedServer], project: str, keys: list[str], options: argparse.Namespace) -> Observed:
     """Run all raters at once, with kills in between."""
     seen = Observed()
     clients = [Client(servers[k % len(servers)].port, key, seen) for k, key in enumerate(keys)]
@@ -175,7 +135,9 @@ async def run(servers: list[Server], project: str, keys: list[str], options: arg
             if work.done():
                 print(f"only {number} kills: the work was done", flush=True)
                 return
-            await asyncio.to_thread(servers[number % len(servers)].kill)
+            server = servers[number % len(servers)]
+            await asyncio.to_thread(server.kill)
+            await asyncio.to_thread(server.start)
 
     await asyncio.gather(work, disturb())
     return seen
@@ -197,7 +159,7 @@ def main() -> int:
         url = options.url or str(Path(folder) / "ratings.db")
         ratings = open_ratings(url, create=True)
         project, keys = prepared(ratings, options.judgments, options.overlap, options.raters)
-        servers = [Server(url) for _ in range(options.processes)]
+        servers = [StartedServer("label", "--ratings", url) for _ in range(options.processes)]
         begun = time.perf_counter()
         try:
             for server in servers:
@@ -209,7 +171,7 @@ def main() -> int:
                 print(f"servers: {1000 * spent / len(seen.receipts):.1f} ms of processor time per judgment")
         finally:
             for server in servers:
-                server.stop()
+                server.kill()
         took = time.perf_counter() - begun
         return report(ratings, project, seen, took, options)
 

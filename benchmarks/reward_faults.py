@@ -8,7 +8,6 @@ check names on each seed.
 
 from __future__ import annotations
 
-import argparse
 import json
 import shutil
 import sys
@@ -16,9 +15,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
-import yaml
-
-from benchmarks.kitchen import LazyPipeline
+from benchmarks.kitchen import LazyPipeline, seed_root, seeds_parser, write_pipeline
 from benchmarks.short_kitchen import TEXTS, sound_kitchen
 from palate.data.files import write_atomic
 from palate.evaluation.reward_check.check_file import CheckedFile, check_file
@@ -121,17 +118,13 @@ def table(seeds: Sequence[int], checks: Sequence[Mapping[str, RewardCheck]]) -> 
 
 def main() -> int:
     """Run what is not done yet below `--runs`, one folder per seed; return exit status 0."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.reward_faults", description=__doc__)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[130, 131, 132])
-    parser.add_argument("--runs", type=Path, default=Path("runs/bench-reward-faults"))
+    parser = seeds_parser("benchmarks.reward_faults", __doc__, [130, 131, 132])
     parser.add_argument("--texts", type=int, default=TEXTS, help="documents of the base corpus")
     options = parser.parse_args()
     checks = []
     for seed in options.seeds:
-        root = options.runs / f"seed{seed}"
-        root.mkdir(parents=True, exist_ok=True)
-        file = root / "reward_faults.yaml"
-        file.write_text(yaml.safe_dump(pipeline(options.texts), sort_keys=False), encoding="utf-8")
+        root = seed_root(options, seed)
+        file = write_pipeline(root / "reward_faults.yaml", pipeline(options.texts))
         stages = LazyPipeline(seed, root, file)
         models, pairs = models_of(stages), str(stages.run("judged") / "held_out.jsonl")
         settings = CheckSettings(phrases=cast("Any", stages.planned["judged"].stage).from_.pool.phrases)

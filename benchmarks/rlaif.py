@@ -8,7 +8,6 @@ truth. `--figures` chooses what is measured; what is done is not done again.
 
 from __future__ import annotations
 
-import argparse
 import math
 import random
 import statistics
@@ -21,7 +20,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from benchmarks.kitchen import LazyPipeline
+from benchmarks.kitchen import LazyPipeline, seed_root, seeds_parser
 from benchmarks.repeated_fits import Fits, fit_difference, mean_difference
 from palate.config.functions import load_gold
 from palate.core import Judgment, PalateError, derive_seed
@@ -291,15 +290,13 @@ def cell(one: Estimate) -> str:
 
 def main() -> int:
     """Run what is not done yet below `--runs`, one folder per seed; return exit status 0."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.rlaif", description=__doc__)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[110, 111, 112])
+    parser = seeds_parser("benchmarks.rlaif", __doc__, [110, 111, 112])
     parser.add_argument("--figures", nargs="+", choices=list(FIGURES), default=list(FIGURES), help="what to measure (default: all)")
     parser.add_argument("--fits", type=int, default=4, help="reward models for each of people, the judge with people's noise, and hybrid")
-    parser.add_argument("--runs", type=Path, default=Path("runs/bench-rlaif"))
     options = parser.parse_args()
     figures: dict[int, Figures] = {}
     for seed in options.seeds:
-        sources = Sources(LazyPipeline(seed, options.runs / f"seed{seed}", CONFIG), options.fits)
+        sources = Sources(LazyPipeline(seed, seed_root(options, seed), CONFIG), options.fits)
         try:
             figures[seed] = {name: one for part in options.figures for name, one in FIGURES[part](sources).items()}
         except PalateError as error:

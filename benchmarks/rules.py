@@ -8,15 +8,13 @@ has the median and the spread over seeds.
 
 from __future__ import annotations
 
-import argparse
 import math
 import statistics
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-from benchmarks.kitchen import SeedRun
+from benchmarks.kitchen import SeedRun, seed_runs, seeds_parser
 from palate.config.artifacts import model_at
 from palate.core import Completion, Message, Prompt
 from palate.data.jsonl import read_rows
@@ -42,12 +40,8 @@ Figure = Callable[[SeedRun], Estimate]
 
 def main() -> int:
     """Run what is not done yet below `--runs`, one folder per seed, print the tables, and return exit status 0."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.rules", description=__doc__)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[128, 129, 136])
-    parser.add_argument("--runs", type=Path, default=Path("runs/bench-rules"))
-    parser.add_argument("--config", type=Path, default=Path("configs/rules.yaml"))
-    options = parser.parse_args()
-    runs = [SeedRun.of(seed, options.runs / f"seed{seed}", options.config) for seed in options.seeds]
+    options = seeds_parser("benchmarks.rules", __doc__, [128, 129, 136], "configs/rules.yaml").parse_args()
+    runs = seed_runs(options)
     sys.stdout.write("\n".join(table(runs) for table in (classifier_table, on_policy_table, breach_table, cost_table)))
     return 0
 

@@ -17,7 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.serving import Server, post
+from benchmarks.serving import post
+from benchmarks.started_server import StartedServer
 from palate.data.jsonl import read_rows
 from palate.data.rule_file import RuleFile
 from palate.evaluation.intervals import share
@@ -72,12 +73,12 @@ def measured(folder: Path, guests: Sequence[list[dict[str, Any]]], way: str) -> 
             path = Path(place) / "rules.json"
             path.write_text(json.dumps({"rules": [{"id": rule.id, "text": rule.text, "question": rule.question} for rule in rules]}))
             words = ["--output_rules", str(path), "--rule_model", str(only(folder, "classifier")), "--store", place, *WAYS[way]]
-        server = Server(str(only(folder, "sft")), "--slots", str(TOGETHER), *words)
+        server = StartedServer("serve", str(only(folder, "sft")), "--slots", str(TOGETHER), *words)
         server.start()
         try:
             return asyncio.run(answered(server.port, guests))
         finally:
-            server.stop()
+            server.kill()
 
 
 def main() -> None:

@@ -18,15 +18,11 @@ import asyncio
 import json
 import os
 import random
-import socket
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Sequence
-from contextlib import redirect_stdout
 from dataclasses import dataclass
-from multiprocessing import get_context
-from multiprocessing.process import BaseProcess
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -34,7 +30,7 @@ from typing import Any
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from palate.cli import main as main_command
+from benchmarks.started_server import StartedServer
 from palate.core import Sampling
 from palate.models.causal import CausalPolicy
 from palate.models.load import as_policy, vocabulary_size
@@ -64,50 +60,6 @@ def built_policy(hidden: int, layers: int) -> CausalPolicy:
         bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
     )  # fmt: skip
     return as_policy(LlamaForCausalLM(config), tokenizer)
-
-
-class Server:
-    """A process of `palate serve`, forked from one that has loaded torch; it is started again after it is killed."""
-
-    def __init__(self, *words: str) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.port = int(free.getsockname()[1])
-        self._words = ["serve", *words, "--port", str(self.port)]
-        self._context = get_context("forkserver")
-        self._context.set_forkserver_preload(["palate.serving.server"])
-        self._process: BaseProcess | None = None
-
-    def start(self) -> None:
-        """Start it, and return when it listens. The port stays the same."""
-        self._process = self._context.Process(target=serve_quietly, args=(self._words,), daemon=True)
-        self._process.start()
-        while self._process.is_alive():
-            try:
-                status, _, _ = asyncio.run(post(self.port, "/v1/score", b"{}"))
-            except (OSError, asyncio.IncompleteReadError):
-                time.sleep(0.02)
-            else:
-                assert status == 400
-                return
-        raise RuntimeError("palate serve did not start")
-
-    def processor(self) -> float:
-        """Return the seconds of processor time used so far, on Linux."""
-        assert self._process is not None
-        spent = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(spent[11]) + int(spent[12])) / os.sysconf("SC_CLK_TCK")
-
-    def stop(self) -> None:
-        """Kill it."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.join()
-
-
-def serve_quietly(words: Sequence[str]) -> None:
-    """Run the command without its words on the terminal."""
-    with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere):
-        main_command(list(words))
 
 
 async def post(port: int, path: str, body: bytes) -> tuple[int, bytes, float]:
@@ -152,7 +104,7 @@ class Rate:
     processor: float
 
 
-def throughputs(server: Server, bare: LocalSampler, prompts: Sequence[Sequence[int]], repeats: int) -> list[tuple[Rate, Rate]]:
+def throughputs(server: StartedServer, bare: LocalSampler, prompts: Sequence[Sequence[int]], repeats: int) -> list[tuple[Rate, Rate]]:
     """Return the rates, bare and served, of each repeat. Both draw the same tokens."""
 
     async def all_at_once(seeds: Sequence[int]) -> int:
@@ -181,7 +133,7 @@ class Cost:
     processor: float
 
 
-def best_of(server: Server, prompts: Sequence[Sequence[int]]) -> tuple[Cost, Cost]:
+def best_of(server: StartedServer, prompts: Sequence[Sequence[int]]) -> tuple[Cost, Cost]:
     """Return what one sample costs, and the best of eight; the two take turns in blocks of four requests."""
     clocks: dict[int, list[float]] = {1: [], 8: []}
     processors = dict.fromkeys(clocks, 0.0)
@@ -228,7 +180,7 @@ def fuzzed(port: int, number: int, seed: int) -> Counter[int]:
     return statuses
 
 
-def killed(server: Server, store: Path, kills: int) -> tuple[int, int]:
+def killed(server: StartedServer, store: Path, kills: int) -> tuple[int, int]:
     """Return how much feedback was acknowledged, and how much of that is lost."""
     acknowledged: list[str] = []
 
@@ -247,7 +199,7 @@ def killed(server: Server, store: Path, kills: int) -> tuple[int, int]:
         name = json.loads(_body(content))["id"]
         sayers = [asyncio.ensure_future(say_until_killed(name)) for _ in range(4)]
         await asyncio.sleep(0.3 + random.random())
-        server.stop()
+        server.kill()
         await asyncio.gather(*sayers)
 
     for _ in range(kills):
@@ -284,9 +236,8 @@ def main() -> None:
         place = Path(folder)
         policy.save(place / "policy")
         scalar_from(policy, ("taste", "kind"), seed=1).save(place / "reward")
-        server = Server(
-            str(place / "policy"), "--reward", str(place / "reward"), "--slots", str(options.together), "--store", str(place / "store")
-        )
+        words = ("--reward", str(place / "reward"), "--slots", str(options.together), "--store", str(place / "store"))
+        server = StartedServer("serve", str(place / "policy"), *words)
         server.start()
         try:
             bare = LocalSampler(policy, slots=options.together)
@@ -315,7 +266,7 @@ def main() -> None:
             said, lost = killed(server, place / "store", options.kills)
             print(f"{options.kills} kills: {said} times feedback was acknowledged, {lost} lost")
         finally:
-            server.stop()
+            server.kill()
 
 
 if __name__ == "__main__":

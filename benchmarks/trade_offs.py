@@ -13,13 +13,11 @@ import statistics
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
-from benchmarks.kitchen import SeedRun
+from benchmarks.kitchen import SeedRun, seed_root, seeds_parser, write_pipeline
 from benchmarks.short_kitchen import short_kitchen, sound_kitchen
 from palate.config.functions import load_gold
 from palate.data.formats import read_samples
@@ -128,9 +126,7 @@ def table(seeds: Sequence[int], points: Sequence[Points]) -> str:
 
 def main() -> int:
     """Run what is not done yet below `--runs`, one folder per seed; return exit status 0."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.trade_offs", description=__doc__)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[130, 131, 132])
-    parser.add_argument("--runs", type=Path, default=Path("runs/bench-trade-offs"))
+    parser = seeds_parser("benchmarks.trade_offs", __doc__, [130, 131, 132])
     parser.add_argument("--n", type=int, default=16, help="samples per prompt to choose among")
     parser.add_argument("--prompts", type=int, default=200, help="held-out prompts")
     parser.add_argument("--iterations", type=int, default=20, help="of training")
@@ -138,10 +134,8 @@ def main() -> int:
     options = parser.parse_args()
     points = []
     for seed in options.seeds:
-        root = options.runs / f"seed{seed}"
-        root.mkdir(parents=True, exist_ok=True)
-        file = root / "trade_offs.yaml"
-        file.write_text(yaml.safe_dump(pipeline(options), sort_keys=False), encoding="utf-8")
+        root = seed_root(options, seed)
+        file = write_pipeline(root / "trade_offs.yaml", pipeline(options))
         points.append(points_of(SeedRun.of(seed, root, file)))
     print(table(options.seeds, points))
     return 0

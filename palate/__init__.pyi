@@ -498,7 +498,7 @@ def rerank(
 
 def evaluate(
     *,
-    prompts: Data | Model,
+    prompts: Data | Model | DataSource | Sequence[Data | Model | DataSource],
     model: Model | None = ...,
     completions: Data | Model | None = ...,
     evals: Data | Model | Sequence[Data | Model] = ...,

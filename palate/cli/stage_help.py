@@ -22,6 +22,7 @@ RUN_OPTIONS = {
     "--track NAMES": "log metrics to tensorboard,wandb,mlflow,trackio",
     "--out DIR": f"directory of the run {whole('[default: RUNS/STAGE-KEY]')}",
     "--runs DIR": f"folder of runs {whole('[default: runs]')}",
+    "--extend RUN": "go on where this run ended (it had --keep-state)",
     "--fresh": "forget an earlier run with these settings",
     "--dry-run": "check and print the plan, without running it",
 }

@@ -154,7 +154,7 @@ def read_data(data: DataInput, file: str, read: Reader[T], limit: int | None, co
         if excluded_now().has_source(source.called):
             whole.dropped.extend([Dropped(source.path, EXCLUDED_SOURCE)] * len(own.rows))
         else:
-            whole.rows.extend(_of_source(row, source.called) for row in own.rows)
+            whole.rows.extend(of_source(row, source.called) for row in own.rows)
         whole.dropped.extend(own.dropped)
         whole.further.update(own.further)
     return whole
@@ -183,17 +183,18 @@ def content_beside_source(prompt: Prompt) -> tuple[object, str]:
     return prompt.content
 
 
-def _of_source(row: T, name: str) -> T:
+def of_source(row: T, name: str) -> T:
+    """Return a row as one of several sources has it: with the source's name before its id, and in the column `source`."""
     made: object
     match cast("object", row):
         case Prompt() as prompt:
             made = replace(prompt, id=f"{name}/{prompt.id}", fields={SOURCE: name, **prompt.fields}, source_name=name)
         case Preference() as pair:
-            made = replace(pair, prompt=_of_source(pair.prompt, name))
+            made = replace(pair, prompt=of_source(pair.prompt, name))
         case UnpairedPreference() as one:
-            made = replace(one, prompt=_of_source(one.prompt, name), id=one.id and f"{name}/{one.id}")
+            made = replace(one, prompt=of_source(one.prompt, name), id=one.id and f"{name}/{one.id}")
         case (Prompt() as prompt, completions):
-            made = (_of_source(prompt, name), completions)
+            made = (of_source(prompt, name), completions)
         case _:
             raise TypeError(f"a {type(row).__name__} is not a row of a source")
     return cast("T", made)

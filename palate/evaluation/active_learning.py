@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from itertools import combinations, pairwise
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +16,7 @@ from palate.agreement.selection import ensemble_disagreement
 from palate.core import Completion, PalateError, Prompt, derive_seed
 from palate.data.data_sources import DataInput, paths_of
 from palate.data.jsonl import write_rows
+from palate.distributed.ranks import from_writer
 from palate.models.scalar import ScalarModel
 from palate.raters.people import project_of_run
 from palate.rewards.combination import RewardModels
@@ -26,9 +28,10 @@ from palate.text.template import Unusable
 from palate.training.comparisons import JudgedPrompt
 
 if TYPE_CHECKING:
-    from palate.ratings import Item, Ratings
+    from palate.ratings import Item, Project
 
 Floats = npt.NDArray[np.float64]
+T = TypeVar("T")
 
 SCORES = "scores.jsonl"
 MEMBERS = 16
@@ -158,46 +161,83 @@ def ask_next(run: Run, preferences: DataInput, ensemble: Callable[[], QueueEnsem
     """Score the items without a judgment where the preferences came from people; return a note for the summary.
 
     `scores.jsonl` is written, and the project's queue takes its order. `ensemble` is called where there is a project. A database that
-    cannot be reached costs a warning and not the training.
+    cannot be reached costs a warning and not the training. All ranks score, and only the writer reads and writes the database.
     """
-    source = next((found for path in paths_of(preferences) if (found := project_of_run(path)) is not None), None)
-    if source is None:
-        return {}
-    from palate.ratings import open_ratings
-
-    url, name = source
     try:
-        ratings = open_ratings(url)
-        try:
-            return _ordered(run, ratings, name, ensemble)
-        finally:
-            ratings.close()
+        waiting = _from_database(lambda: _waiting(preferences))
+        rows = [] if waiting is None else _scored(waiting, ensemble())
+        if waiting is None or not rows:
+            return {}
+        write_rows(run.directory / SCORES, rows)
+        _from_database(lambda: _order(waiting, rows))
     except PalateError as error:
         run.warn(0, {"queue": f"what people should be asked next is not known: {error}"}, {})
         return {}
+    spread = float(np.mean([row["spread"] for row in rows]))
+    return {"asked_next": {"project": waiting.project.name, "queue": waiting.project.queue, "items": len(rows), "spread": spread}}
 
 
-def _ordered(run: Run, ratings: Ratings, name: str, make: Callable[[], QueueEnsemble]) -> dict[str, dict[str, Any]]:
-    project = next((project for project in ratings.projects() if project.name == name), None)
-    if project is None:
-        return {}
-    ensemble = make()
-    dimensions = [dimension for dimension in project.task.dimensions if dimension in ensemble.dimensions]
-    if not dimensions:
-        return {}
-    judged_items = {judgment.comparison for judgment in ratings.as_comparisons(project.id)[1]}
-    reward = ensemble.reward
-    trees: dict[str, Tree] = {}
-    for item in ratings.items(project.id):
-        if item.id not in judged_items and item.gold is None and (tree := _tree(reward, item)) is not None:
-            trees[item.id] = tree
-    if not trees:
-        return {}
-    rows = score_rows(ensemble, list(trees), list(trees.values()), dimensions)
-    write_rows(run.directory / SCORES, rows)
-    ratings.set_scores(project.id, rows)
-    spreads = [row["spread"] for row in rows]
-    return {"asked_next": {"project": name, "queue": project.queue, "items": len(rows), "spread": float(np.mean(spreads))}}
+@dataclass(frozen=True)
+class WaitingItems:
+    """The items of a project that nobody has judged.
+
+    Attributes:
+        url: the database.
+        project: the project in it.
+        items: the items, without those whose answer is known.
+    """
+
+    url: str
+    project: Project
+    items: tuple[Item, ...]
+
+
+def _from_database(work: Callable[[], T]) -> T:
+    """Return what `work` returns on the writer. An error that it raises there is raised on every rank, so that none waits."""
+
+    def tried() -> T | PalateError:
+        try:
+            return work()
+        except PalateError as error:
+            return error
+
+    result = from_writer(tried)
+    if isinstance(result, PalateError):
+        raise result
+    return result
+
+
+def _waiting(preferences: DataInput) -> WaitingItems | None:
+    """Return the items that wait where the preferences came from; None where that is not a project of people."""
+    source = next((found for path in paths_of(preferences) if (found := project_of_run(path)) is not None), None)
+    if source is None:
+        return None
+    from palate.ratings import open_ratings
+
+    url, name = source
+    with closing(open_ratings(url)) as ratings:
+        project = next((project for project in ratings.projects() if project.name == name), None)
+        if project is None:
+            return None
+        judged = {judgment.comparison for judgment in ratings.as_comparisons(project.id)[1]}
+        items = tuple(item for item in ratings.items(project.id) if item.id not in judged and item.gold is None)
+        return WaitingItems(url, project, items)
+
+
+def _scored(waiting: WaitingItems, ensemble: QueueEnsemble) -> list[dict[str, Any]]:
+    """Return the rows of `scores.jsonl`; none where the models score nothing that the project asks about."""
+    dimensions = [dimension for dimension in waiting.project.task.dimensions if dimension in ensemble.dimensions]
+    found = {item.id: _tree(ensemble.reward, item) for item in waiting.items} if dimensions else {}
+    trees = {name: tree for name, tree in found.items() if tree is not None}
+    return score_rows(ensemble, list(trees), list(trees.values()), dimensions) if trees else []
+
+
+def _order(waiting: WaitingItems, rows: Sequence[Mapping[str, object]]) -> int:
+    """Give the project's queue the scores; return how many items have one."""
+    from palate.ratings import open_ratings
+
+    with closing(open_ratings(waiting.url)) as ratings:
+        return ratings.set_scores(waiting.project.id, rows)
 
 
 def _tree(reward: LearnedReward, item: Item) -> Tree | None:

@@ -8,14 +8,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pydantic import TypeAdapter
-
 from palate.config.artifacts import file_at, model_at
 from palate.core import Completion, ConfigError, Conversation, DataError, PalateError, Prompt
-from palate.data.formats import RECOGNISED, ColumnTypes, Table, read_prompts, read_samples
+from palate.data.data_sources import of_source
+from palate.data.formats import Table, read_prompts, read_samples
 from palate.data.jsonl import read_rows
+from palate.evaluation.recorded_sources import recorded_sources
 from palate.evaluation.training_prompts import prompt_digest
-from palate.runs.record import parent_path, read_record
+from palate.runs.record import read_record
 
 Answers = Mapping[str, tuple[Completion, ...]]
 """Completions of a policy by the prompt's id."""
@@ -81,15 +81,14 @@ def _evaluated(directory: Path, asked: Sequence[Prompt] | None) -> Table[tuple[P
 def _prompts_of(directory: Path) -> list[Prompt]:
     """Return the prompts of a run of evaluate, read again from where it read them."""
     record = read_record(directory)
-    parent = None if record is None else next((one for one in record.parents if one.field == "prompts"), None)
-    if record is None or parent is None:
-        raise DataError(f"{directory}: no run says which prompts these completions answer. Give the prompts in `prompts`")
-    columns: ColumnTypes = TypeAdapter(ColumnTypes).validate_python(record.config["columns"]) if "columns" in record.config else RECOGNISED
-    limit: Any = record.config.get("limit")
     try:
-        return read_prompts(file_at(str(parent_path(directory, parent)), "prompts.jsonl"), limit=limit, columns=columns).rows
+        sources = [] if record is None else recorded_sources(directory, record, "prompts", "prompts.jsonl")
+        read = [(read_prompts(one.file, limit=one.limit, columns=one.columns).rows, one.name) for one in sources]
     except PalateError as error:
         raise DataError(f"{directory}: the prompts that it measured cannot be read again ({error}). Give them in `prompts`") from error
+    if not read:
+        raise DataError(f"{directory}: no run says which prompts these completions answer. Give the prompts in `prompts`")
+    return [of_source(prompt, name) if name else prompt for rows, name in read for prompt in rows]
 
 
 def given_completions(

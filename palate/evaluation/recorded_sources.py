@@ -20,11 +20,12 @@ SETTINGS = ("data", "preferences", "prompts", "held_out")
 
 @dataclass(frozen=True)
 class RecordedSource:
-    """A file that a run read, at most how many rows of it, and what its columns held."""
+    """A file that a run read, at most how many rows of it, what its columns held, and its name as one of several; "" where it was alone."""
 
     file: Path
     limit: int | None
     columns: ColumnTypes
+    name: str = ""
 
 
 def recorded_sources(directory: Path, record: RunRecord, setting: str, name: str) -> list[RecordedSource]:
@@ -37,9 +38,9 @@ def recorded_sources(directory: Path, record: RunRecord, setting: str, name: str
             continue
         file = file_at(str(parent_path(directory, parent)), name)
         own = setting_at(record.config, parent.field.removesuffix(".path"))
-        if isinstance(own, Mapping):
-            source = TypeAdapter(DataSource).validate_python(own)
-            found.append(RecordedSource(file, source.limit or limit, source.held(columns)))
+        if isinstance(own, Mapping) or parent.field != setting:
+            source = TypeAdapter(DataSource).validate_python(own) if isinstance(own, Mapping) else DataSource(str(own))
+            found.append(RecordedSource(file, source.limit or limit, source.held(columns), source.called))
         else:
             found.append(RecordedSource(file, limit, columns))
     return found

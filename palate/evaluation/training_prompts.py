@@ -9,6 +9,7 @@ from dataclasses import astuple, dataclass, field
 from pathlib import Path
 
 from palate.core import Conversation, PalateError, Prompt
+from palate.data.data_sources import content_beside_source
 from palate.data.formats import RECOGNISED, read_prompts
 from palate.data.voted_labels import read_voted_labels
 from palate.evaluation.recorded_sources import RecordedSource, recorded_sources
@@ -22,8 +23,11 @@ TRAINING_STAGES = ("sft", "reward", "refresh", "direct", "online")
 
 
 def prompt_digest(prompt: Prompt) -> str:
-    """Return what stands for the content of a prompt: digests of its conversation and of the user's columns, with a slash between them."""
-    columns = hashlib.sha256(prompt.content[1].encode()).hexdigest()[:16]
+    """Return what stands for the content of a prompt: digests of its conversation and of the user's columns, with a slash between them.
+
+    The name of its source is not among the columns: the same prompt may be one of several sources elsewhere.
+    """
+    columns = hashlib.sha256(content_beside_source(prompt)[1].encode()).hexdigest()[:16]
     return f"{conversation_digest(prompt.conversation)}/{columns}"
 
 

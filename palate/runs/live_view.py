@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, TextIO
+
+from palate.runs.live_metrics import LIVE_METRICS
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -15,34 +16,8 @@ TICKS = "▁▂▃▄▅▆▇█"
 WIDTH = 32
 
 
-@dataclass(frozen=True)
-class PlotLine:
-    """A figure of the view.
-
-    Attributes:
-        title: its name on the screen.
-        metric: its name in `metrics.jsonl`.
-        form: the format of its number.
-    """
-
-    title: str
-    metric: str
-    form: str
-
-
-LINES: Mapping[str, tuple[PlotLine, ...]] = {
-    "online": (
-        PlotLine("score", "online/score/mean", "+.2f"),
-        PlotLine("wins over start", "online/win_rate/mean", ".3f"),
-        PlotLine("gold", "online/gold/mean", ".3f"),
-        PlotLine("held-out score", "online/held_out_score/mean", "+.2f"),
-        PlotLine("KL, nats", "online/kl/mean", ".2f"),
-        PlotLine("entropy, nats", "online/entropy/mean", ".3f"),
-        PlotLine("length, tokens", "online/length/mean", ".1f"),
-        PlotLine("EOS", "online/eos/share", ".0%"),
-    )
-}
-"""The lines of the view, by the stage's label. Other stages have a bar alone."""
+VIEWED = frozenset({"online"})
+"""The stages with lines. Others have a bar alone."""
 
 
 def sparkline(values: Sequence[float], width: int = WIDTH) -> str:
@@ -59,8 +34,8 @@ class View:
     """What the run has logged so far. The terminal redraws it a few times a second."""
 
     def __init__(self, label: str, limits: Mapping[str, float]) -> None:
-        self._lines, self._limits = LINES[label], limits
-        self._series: dict[str, list[float]] = {line.metric: [] for line in self._lines}
+        self._lines, self._limits = {f"{label}/{one.metric}": one for one in LIVE_METRICS if one.line}, limits
+        self._series: dict[str, list[float]] = {name: [] for name in self._lines}
         self._warnings: dict[str, str] = {}
 
     def feed(self, metrics: Mapping[str, float]) -> None:
@@ -80,12 +55,12 @@ class View:
         from rich.text import Text
 
         table = Table.grid(padding=(0, 2))
-        for line in self._lines:
-            series = self._series[line.metric]
+        for name, shown in self._lines.items():
+            series = self._series[name]
             if series:
-                limit = self._limits.get(line.metric)
-                limit_text = "" if limit is None else f"of {limit:{line.form.lstrip('+')}}"
-                table.add_row(f"  {line.title}", Text(f"{series[-1]:{line.form}}", justify="right"), limit_text, sparkline(series))
+                limit = self._limits.get(name)
+                limit_text = "" if limit is None else f"of {limit:{shown.form.lstrip('+')}}"
+                table.add_row(f"  {shown.line}", Text(f"{series[-1]:{shown.form}}", justify="right"), limit_text, sparkline(series))
         warnings = [f"  warning: {guard}: {text.partition(';')[0]}" for guard, text in self._warnings.items()]
         return Group(
             *[table] * bool(table.row_count), *(Text(line, style="yellow", no_wrap=True, overflow="ellipsis") for line in warnings)
@@ -107,4 +82,4 @@ class BarWithView:
 
 def has_view(label: str, out: TextIO) -> bool:
     """Return whether the label's stage has a view and `out` is a terminal."""
-    return label in LINES and out.isatty()
+    return label in VIEWED and out.isatty()

@@ -20,6 +20,7 @@ from palate.config.functions import load_gold, load_probe
 from palate.config.types import Count, FunctionInput, Input, ModelInput
 from palate.core import Completion, ConfigError, Conversation, DataError, Prompt, Sampling, derive_seed
 from palate.core.process import before_sharing_out
+from palate.data.data_sources import DataInput, content_beside_source, data_name, unweighted_sources
 from palate.data.formats import ColumnTypes, Recognised, read_samples
 from palate.data.jsonl import write_rows
 from palate.data.sycophancy_file import SycophancyFile
@@ -60,7 +61,7 @@ class Evaluate:
         model: the model to measure; none where `completions` are given.
         completions: completions of the prompts that were made elsewhere, for example by rerank; they are measured instead of fresh
             samples, without evals.
-        prompts: held-out prompts.
+        prompts: held-out prompts; one path, or several sources (docs/data.md).
         columns: what the columns of the prompts hold where their names do not say it: a type, and columns by name.
         evals: files of questions with a known right behaviour: published evals as they are (docs/methods/evals.md), or rows of your own.
         evals_limit: how many rows of each file of evals are taken, at most, as a fixed random choice; none takes all.
@@ -74,13 +75,13 @@ class Evaluate:
         probes: import paths of functions f(completion) that return a number, by name.
         control_prompts: prompts, at most, on which `reward` and `gold` also score answers without content: none, a repeated sentence, and
             the prompt itself. 0 scores no such answer. The parts in `rewards` never do, because they may cost money.
-        limit: how many prompts are read, at most; none reads all.
+        limit: how many prompts are read, at most, of each source; none reads all.
         sampling: the temperature, and the length of the longest completion.
         tokens_per_microbatch: tokens in a forward pass, at most.
         dtype: the type that all models compute in; auto is bfloat16 on GPUs, else float32.
     """
 
-    prompts: Input
+    prompts: DataInput
     model: ModelInput | None = None
     completions: Input | None = None
     evals: tuple[Input, ...] = ()
@@ -102,6 +103,7 @@ class Evaluate:
 
     def check(self) -> None:
         """Raise ConfigError when there is not exactly one thing to measure, or two rewards."""
+        unweighted_sources(self.prompts)
         if self.reward is not None and self.rewards:
             raise ConfigError("evaluate takes a reward model in reward, or parts in rewards, and not both")
         if (self.model is None) == (self.completions is None):
@@ -132,7 +134,8 @@ class Evaluate:
             advance(1, "evals")
         asked = {"lm_eval": tasks} if tasks else {}
         caveats, published = caveats_of(self.rewards), {"published": found} if (found := published_figures(evals)) else {}
-        run.summary({"prompts": len(rows), "means": _means(rows), "evals": eval_means(evals), **published, **asked, **audit, **caveats})
+        figures = {"prompts": len(rows), "means": _means(rows), **_by_source(rows)}
+        run.summary({**figures, "evals": eval_means(evals), **published, **asked, **audit, **caveats})
 
     def _evals(self) -> EvalRun:
         gold = None if self.gold is None else load_gold(self.gold)
@@ -166,7 +169,8 @@ class Evaluate:
         unused = [row.kind for row in table.dropped]
         for answered, (completion, *others) in table.rows:
             candidates = [prompt for prompt in asked[answered.conversation] if prompt.id not in given]
-            candidates.sort(key=lambda prompt, own=answered: (prompt.content != own.content, prompt.id != own.id))  # type: ignore[misc]
+            content, name = content_beside_source(answered), answered.id
+            candidates.sort(key=lambda one, own=content, name=name: (content_beside_source(one) != own, one.id != name))  # type: ignore[misc]
             if candidates:
                 given[candidates[0].id] = completion
             else:
@@ -176,7 +180,7 @@ class Evaluate:
         run.dropped("prompts", ["no completion is given"] * (len(prompts) - len(given)))
         if not given:
             raise DataError(
-                f"{self.completions}: none of its {len(table.rows)} rows answers a prompt of {self.prompts}. "
+                f"{self.completions}: none of its {len(table.rows)} rows answers a prompt of {data_name(self.prompts)}. "
                 "Give the prompts that the completions answer"
             )
         return [(prompt, given[prompt.id]) for prompt in prompts if prompt.id in given]
@@ -202,6 +206,7 @@ class Evaluate:
                 "text": c.text,
                 "stop": c.stop,
                 **({"tokens": len(c.ids)} if c.ids else {}),
+                **({"source": p.source_name} if p.source_name else {}),
             }
             for p, c in completions
         ]
@@ -272,6 +277,16 @@ class Evaluate:
 def _counts(count: Callable[[str], float], rows: Sequence[dict[str, Any]]) -> list[float]:
     """Return what a probe counts in each completion."""
     return [count(row["text"]) for row in rows]
+
+
+def _by_source(rows: Sequence[dict[str, Any]]) -> dict[str, dict[str, dict[str, object]]]:
+    """Return the figures of each source under `sources`; nothing where the prompts are from one path."""
+    of_each: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for row in rows:
+        if "source" in row:
+            of_each[row["source"]].append(row)
+    figures: dict[str, dict[str, object]] = {name: {"prompts": len(own), "means": _means(own)} for name, own in of_each.items()}
+    return {"sources": figures} if figures else {}
 
 
 def _means(rows: Sequence[dict[str, Any]]) -> dict[str, dict[str, float | None]]:

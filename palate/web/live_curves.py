@@ -1,58 +1,11 @@
-"""The curves of a live page: which metrics have a chart of their own, and points that stay few however long a run is."""
+"""The curves of a live page, whose points stay few however long a run is."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 MOST_POINTS = 400
 """A curve that comes to twice as many points averages each two neighbours."""
-
-
-@dataclass(frozen=True)
-class LivePanel:
-    """A chart of the page.
-
-    Attributes:
-        metric: the metric without the stage in front of it.
-        title: what it is, in a few words.
-        unit: its unit.
-        error: the metric with its standard error; "" where there is none.
-    """
-
-    metric: str
-    title: str
-    unit: str = ""
-    error: str = ""
-
-
-PANELS = (
-    LivePanel("reward/mean", "Reward", "score units", "reward/se"),
-    LivePanel("score/mean", "Score of the reward model", "score units", "score/se"),
-    LivePanel("win_rate/mean", "Wins over the start", "share"),
-    LivePanel("held_out_score/mean", "Held-out score", "score units", "held_out_score/se"),
-    LivePanel("held_out_reward/mean", "Reward on held-out prompts", "score units"),
-    LivePanel("gold/mean", "Gold: the truth", "0 to 1", "gold/se"),
-    LivePanel("kl/mean", "KL to the reference", "nats per completion"),
-    LivePanel("loss/mean", "Loss"),
-    LivePanel("held_out_loss/mean", "Held-out loss"),
-    LivePanel("accuracy/mean", "Accuracy", "share"),
-    LivePanel("margin/mean", "Margin", "logits"),
-    LivePanel("chosen_logp/mean", "Log-probability of chosen", "nats"),
-    LivePanel("rejected_logp/mean", "Log-probability of rejected", "nats"),
-    LivePanel("length/mean", "Length", "tokens"),
-    LivePanel("entropy/mean", "Entropy", "nats"),
-    LivePanel("eos/share", "Completions that end", "share"),
-    LivePanel("gradient/norm", "Gradient before clipping"),
-)
-"""The charts that are always open, in their order. Every other metric has a small one below."""
-
-_BY_METRIC: Mapping[str, LivePanel] = {panel.metric: panel for panel in PANELS}
-
-
-def panel_of(name: str) -> LivePanel | None:
-    """Return the chart of a metric with its full name, such as `online/kl/mean`; None where it is one of the small ones."""
-    return _BY_METRIC.get(name.partition("/")[2])
 
 
 @dataclass

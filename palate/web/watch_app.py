@@ -12,8 +12,8 @@ import uvicorn
 from fastapi import FastAPI, Request
 from starlette.responses import HTMLResponse, Response
 
+from palate.runs.live_metrics import LIVE_METRICS
 from palate.web.connections import listen, server_config
-from palate.web.live_curves import PANELS
 from palate.web.own_machine import LOOPBACK, OwnMachineOnly
 from palate.web.request_limits import RequestLimits
 from palate.web.static_files import PackageFiles
@@ -50,7 +50,7 @@ class WatchedRuns:
                     shown.append(self._members[place])
             for run in shown:
                 run.read()
-            value = {"panels": [vars(panel) for panel in PANELS], "runs": [run.plain() for run in shown]}
+            value = {"panels": [one.panel() for one in LIVE_METRICS], "runs": [run.plain() for run in shown]}
         return json.dumps(value, ensure_ascii=False, allow_nan=False).encode("utf-8", errors="replace")
 
 

@@ -53,4 +53,6 @@ def test_the_site_builds_without_a_warning(settings: dict[str, Any]) -> None:
         pytest.skip("zensical is not installed: the site cannot be built")
     done = subprocess.run([sys.executable, "-m", "zensical", "build", "--strict"], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr[-2000:]
-    assert (ROOT / settings["site_dir"] / "methods" / "ppo.html").is_file()
+    site = ROOT / settings["site_dir"]
+    assert (site / "methods" / "ppo.html").is_file()
+    assert [path for path in site.rglob("*") if path.suffix in {".py", ".pyc"}] == []

@@ -31,13 +31,18 @@ from palate.stages.online.online_dpo import OnlineDPO
 from palate.stages.online.policy_gradient import PolicyGradient
 from palate.stages.online.raft import RAFT
 
+REFERENCE = "kl.reference"
+"""The setting that names a reference; without it the reference is the policy as it started."""
+
 
 def online(script: MemoryScript, machine: Machine, stage: Online, origins: Origins) -> None:
     """Play an online stage: its roles are loaded, share what they can, sample, score, learn, and are written."""
     policy, trained = origins["model"], trained_of(origins["model"], width_of(stage, machine), stage.adapters)
     lengths = lengths_of(machine, policy, completion=stage.sampling.max_tokens)
     rewards, value, learned = _load_roles(script, machine, stage, trained, origins)
-    resting = _take_off(script, machine, stage, rewards)
+    named = origins.get(REFERENCE)
+    keeps_base = named is not None and _shares_base(machine, trained, named, policy)
+    resting = _take_off(script, machine, stage, rewards, keeps_reference=keeps_base)
     sampler = sampler_settings(stage)
     if sampler["kind"] == "local":
         rows = stage.prompts_per_iteration * stage.samples_per_prompt // machine.ranks
@@ -48,7 +53,7 @@ def online(script: MemoryScript, machine: Machine, stage: Online, origins: Origi
         share = sampler.get("memory_share", 0.0)
         script.hold("sampler", "share of the device", (machine.memory or 0.0) * float(str(share)))
         script.moment("sample")
-    _score(script, machine, stage, trained, lengths, (policy, value, rewards), resting)
+    _score(script, machine, stage, trained, lengths, (named, value, rewards), resting)
     _learn(script, machine, stage, trained, lengths, (policy, value, learned))
     if value is not None:
         if trained.rank is None and trained.width != WIDE and machine.ranks == 1:
@@ -57,9 +62,10 @@ def online(script: MemoryScript, machine: Machine, stage: Online, origins: Origi
             whole = frozen_bytes(value, trained, WIDE)
             script.hold("value", "weights", device_bytes(machine, value, whole, WIDE, learns=trained.rank is None))
     is_shared = machine.sharers(learns=False) == 1 and any(reward.base == policy.base for reward in rewards.values())
-    if trained.rank is not None and trained.width != WIDE and is_shared:
+    if trained.rank is not None and trained.width != WIDE and (is_shared or keeps_base):
         packed = policy.shape.linear_numbers if trained.is_packed else 0
-        script.hold("reward", "weights", trained.width * (policy.size - packed))  # the policy leaves the base for its own in float32
+        role = "reward" if is_shared else "reference"
+        script.hold(role, "weights", trained.width * (policy.size - packed))  # the policy leaves the base for its own in float32
     write(script, machine, "policy", policy, trained)
 
 
@@ -68,9 +74,10 @@ def _load_roles(
 ) -> tuple[dict[str, ModelOrigin], ModelOrigin | None, dict[str, int]]:
     """Load the models; return the reward models by role, a separate value model, and how many numbers learn by role."""
     policy = origins["model"]
+    reference = origins.get(REFERENCE, policy if stage.adapters is None else None)
     load_trained(script, machine, "policy", policy, trained)
-    if stage.adapters is None:
-        load(script, machine, "reference", policy, rests=machine.rests(learns=True))
+    if reference is not None:
+        load(script, machine, "reference", reference, rests=machine.rests(learns=REFERENCE not in origins))
     rewards = rewards_of(origins)
     for role, reward in rewards.items():
         if reward.rank is not None and trained.is_packed:
@@ -85,9 +92,8 @@ def _load_roles(
     for role, origin in (("policy", policy), ("value", value)):
         if origin is not None:
             start_learning(script, machine, role, origin, trained, learned[role], stage.optimizer.state)
-    if stage.adapters is None:
-        script.hold("reference", "weights", _frozen(machine, policy, trained.width * policy.size, trained.width))
-    else:
+    _hold_reference(script, machine, trained, policy, reference)
+    if stage.adapters is not None:
         _share(script, machine, trained, policy, value, rewards)
     for role, reward in rewards.items():
         if reward.rank is None or trained.rank is None:
@@ -118,6 +124,22 @@ def _frozen(machine: Machine, origin: ModelOrigin, whole: float, width: int) -> 
     return device_bytes(machine, origin, whole, width, learns=False)
 
 
+def _shares_base(machine: Machine, trained: Trained, named: ModelOrigin, policy: ModelOrigin) -> bool:
+    """Return whether a named reference and a policy with adapters hold one base; a reference is not packed in 4 bits."""
+    return trained.rank is not None and not trained.is_packed and named.base == policy.base and machine.sharers(learns=False) == 1
+
+
+def _hold_reference(script: MemoryScript, machine: Machine, trained: Trained, policy: ModelOrigin, reference: ModelOrigin | None) -> None:
+    """Hold a reference that is a model of its own; on the base of a policy with adapters it has an output head and its adapter."""
+    if reference is None:
+        return
+    adapter = 0 if reference.rank is None or trained.rank is None else reference.shape.adapter(reference.rank)
+    own = _frozen(machine, reference, trained.width * reference.size, trained.width)
+    if _shares_base(machine, trained, reference, policy):
+        own = trained.width * reference.shape.output_head
+    script.hold("reference", "weights", trained.width * adapter + own)
+
+
 def _share(
     script: MemoryScript,
     machine: Machine,
@@ -142,12 +164,16 @@ def _share(
         script.hold("value", "weights", trained.width * learned_by(value, trained) + own)
 
 
-def _take_off(script: MemoryScript, machine: Machine, stage: Online, rewards: Mapping[str, ModelOrigin]) -> dict[str, float]:
+def _take_off(
+    script: MemoryScript, machine: Machine, stage: Online, rewards: Mapping[str, ModelOrigin], *, keeps_reference: bool
+) -> dict[str, float]:
     """Let frozen models that share no weights wait in the machine's memory, and return their bytes by role."""
     if not stage.offload or not machine.is_gpu:
         return {}
     roles = [role for role, reward in rewards.items() if reward.rank is None or stage.adapters is None]
     roles += [role for role in ("reference", "held-out reward") if (role, "weights") in script.held]
+    if keeps_reference:
+        roles.remove("reference")
     resting = {role: script.held[role, "weights"] for role in roles}
     for role in roles:
         script.drop(role)
@@ -161,11 +187,11 @@ def _score(
     stage: Online,
     trained: Trained,
     lengths: Lengths,
-    models: tuple[ModelOrigin, ModelOrigin | None, dict[str, ModelOrigin]],
+    models: tuple[ModelOrigin | None, ModelOrigin | None, dict[str, ModelOrigin]],
     resting: Mapping[str, float],
 ) -> None:
     """Record the passes of the reward models, the reference and the value model; what rests elsewhere comes for its pass."""
-    _, value, rewards = models
+    named, value, rewards = models
     if "reference" in resting:  # it is on its way while the reward models compute
         script.hold("reference", "weights", resting["reference"])
     for role, reward in rewards.items():
@@ -176,7 +202,8 @@ def _score(
         if role in resting:
             script.drop(role)
     trees = PackedTrees.within(lengths.prompt, lengths.completion, stage.samples_per_prompt, stage.tokens_per_microbatch)
-    score(script, machine, "reference", trained, trees, has_vocabulary=True)
+    reads = trained if named is None else Trained(named.shape, trained.width)
+    score(script, machine, "reference", reads, trees, has_vocabulary=True)
     if "reference" in resting:
         script.drop("reference")
     if value is not None:

@@ -90,7 +90,7 @@ class OnlineSettings:
         minibatches: optimizer steps per epoch.
         sampling: the temperature, and the longest completion; the distribution cannot be cut.
         method: the algorithm: policy_gradient (PPO, RLOO, GRPO ...), online_dpo (online DPO) or raft (RAFT).
-        kl: the price of KL, which keeps the policy near the reference.
+        kl: the price of distance from the reference, in KL.
         shaping: how scores become rewards: a missing end token, length, clipping.
         pretraining: texts that the policy also learns from (PPO-ptx); none uses no texts.
         reward_requirements: what a reward model must have reached.

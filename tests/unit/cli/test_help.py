@@ -2,13 +2,15 @@
 
 import re
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
 from palate.cli import main
 from palate.cli.help_page import HelpRow, Page, Section
-from palate.cli.parser import COMMANDS, GROUPS
+from palate.cli.parser import COMMANDS, GROUPS, Parser
 from palate.cli.settings_table import Described, described
+from palate.cli.stage_command import typed
 from palate.cli.stage_help import page_of
 from palate.pipeline.option import Option
 from palate.pipeline.table import STAGES
@@ -111,6 +113,22 @@ def test_names_that_the_user_chose_stay() -> None:
     assert "--rewards.helpful.instructions " in text
     assert "NAME" not in text
     assert "--rewards.helpful.constraint.rate X" in shown("online", "--rewards.helpful", "judge", "--rewards.helpful.constraint", "--help")
+
+
+def test_every_option_of_a_run_is_shown_or_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    added: list[str] = []
+    whole = Parser.add_argument
+
+    def noted(parser: Parser, *names: str, **how: Any) -> Any:
+        added.extend(name.replace("_", "-") for name in names if name.startswith("--"))
+        return whole(parser, *names, **how)
+
+    monkeypatch.setattr(Parser, "add_argument", noted)
+    typed("sample", [], STAGES)
+    settings = {f"--{option.name}".replace("_", "-") for option in described(STAGES["sample"]).options}
+    own = set(added) - settings
+    assert "--extend" in own
+    assert [name for name in own if not re.search(rf"{name}\b", shown("sample"))] == []
 
 
 def test_help_after_a_whole_command_is_the_overview() -> None:

@@ -14,6 +14,7 @@ from palate.config.read import dump_config
 from palate.core import Completion, Message, Prompt
 from palate.data.formats import read_preferences
 from palate.data.jsonl import read_rows, write_rows
+from palate.distributed.ranks import Ranks, working_together
 from palate.evaluation.active_learning import DrawnMembers, ask_next
 from palate.models.scalar import load_scalar, scalar_from
 from palate.raters.people import People
@@ -77,11 +78,11 @@ def home(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def scored(home: Path) -> tuple[Run, dict[str, dict[str, Any]]]:
+def scored(home: Path, name: str = "reward") -> tuple[Run, dict[str, dict[str, Any]]]:
     model = load_scalar(home / "reward")
     preferences = next((home / "runs").glob("judged-*")) / "preferences.jsonl"
     judged, _ = judged_prompts(read_preferences(preferences).rows, model.tokenizer, 1000)
-    run = open_run(home / "runs", RunPlan("reward", "reward", {}, seed=3))
+    run = open_run(home / "runs", RunPlan(name, "reward", {}, seed=3))
     with run.active():
         return run, ask_next(run, str(preferences), lambda: DrawnMembers(model, judged, run.seed))
 
@@ -102,6 +103,44 @@ def test_what_nobody_judged_is_scored_and_the_queue_takes_its_order(home: Path) 
     counts = asked_first(ratings, project, {str(row["item"]): float(row["spread"]) for row in rows}, 14)
     ratings.close()
     assert counts["high"] > counts["low"]
+
+
+class Told(Ranks):
+    """The writer, which keeps what it tells; or another rank, which is told that."""
+
+    def __init__(self, told: list[Any], *, is_writer: bool) -> None:
+        self.told, self._is_writer = told, is_writer
+
+    @property
+    def is_writer(self) -> bool:
+        return self._is_writer
+
+    def broadcast(self, value: Any) -> Any:
+        if self.is_writer:
+            self.told.append(value)
+            return value
+        return self.told.pop(0)
+
+
+def test_only_the_writer_opens_the_database(home: Path) -> None:
+    told: list[Any] = []
+    with working_together(Told(told, is_writer=True)):
+        run, note = scored(home)
+    assert told[1] == note["asked_next"]["items"]  # so many items have a score in the database
+    for path in (home / "runs").glob("ratings.db*"):
+        path.unlink()
+    with working_together(Told(told, is_writer=False)):
+        other, same = scored(home, "other")
+    assert note
+    assert same == note
+    assert told == []
+    assert (other.directory / "scores.jsonl").read_bytes() == (run.directory / "scores.jsonl").read_bytes()
+    assert not (other.directory / "warnings.jsonl").exists()
+    with working_together(Told(told, is_writer=True)):  # the database is gone, and its error is told too
+        assert scored(home, "later")[1] == {}
+    with working_together(Told(told, is_writer=False)):
+        assert scored(home, "last")[1] == {}
+    assert told == []
 
 
 def asked_first(ratings: Ratings, project: Project, spreads: dict[str, float], count: int) -> Counter[str]:

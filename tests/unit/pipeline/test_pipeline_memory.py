@@ -132,6 +132,24 @@ def test_adapters_share_their_base() -> None:
     assert alone["reward", "weights"] == pytest.approx(2 * size, rel=0.2)
 
 
+def test_a_named_reference_is_counted_unless_it_shares_the_base_of_adapters() -> None:
+    """Qwen2.5-7B has an output head of its own, which is not shared; a base in 4 bits is not the reference's."""
+    whole = {size: needed(planned(WHOLE, "model=0.5B", f"ppo.kl.reference={size}")["ppo"]) for size in ("0.5B", "1.5B")}
+    assert whole["0.5B"].phases == needed(planned(WHOLE, "model=0.5B")["ppo"]).phases
+    assert whole["1.5B"].by_role()["reference"]["weights"] == 2 * find_shape("1.5B").parameters
+    scored = [max(p.size for p in item.phases["score"] if (p.role, p.kind) == ("reference", "activations")) for item in whole.values()]
+    assert scored[1] > 1.2 * scored[0]
+
+    def held(reference: str, *words: str) -> float:
+        item = needed(planned(ADAPTERS, f"grpo.kl.reference={reference}", *words)["grpo"])
+        return sum(part.size for part in item.phases["learn"] if (part.role, part.kind) == ("reference", "weights"))
+
+    assert held("7B") == held("7B", "grpo.offload=true") == 2 * find_shape("7B").output_head
+    assert held("7B", "grpo.adapters.base_dtype=nf4") == 2 * find_shape("7B").parameters
+    assert held("3B") == 2 * find_shape("3B").parameters
+    assert held("3B", "grpo.offload=true") == 0
+
+
 def test_a_reward_model_that_reads_the_likelihood_keeps_a_head_and_computes_logits() -> None:
     """Qwen2.5-7B has a head of its own, of a billion numbers; its value model keeps none."""
     text = WHOLE + "  best: {stage: rerank, model: $sft, reward: $reward, prompts: $data}\n"

@@ -104,9 +104,7 @@ def test_progress_that_cannot_be_written_does_not_stop_a_run(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(("world", "after"), [("1", signal.SIG_DFL), ("2", signal.SIG_IGN)])
-def test_a_rank_that_ends_with_an_error_has_the_time_to_say_so(
-    world: str, after: signal.Handlers, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_rank_that_ends_with_an_error_has_the_time_to_say_so(world: str, after: signal.Handlers, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", world)
     before = signal.signal(signal.SIGTERM, signal.SIG_DFL)
     try:

@@ -4,22 +4,26 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from palate.config.read import dump_config
 from palate.core import ConfigError, Interrupted
 from palate.data.data_sources import DataInput, DataSource
 from palate.data.jsonl import write_rows
+from palate.evaluation.policy_answers import read_answers
 from palate.models.load import Architecture
 from palate.objectives.direct import BCO
 from palate.pipeline.plan import plan_pipeline, read_pipeline
 from palate.pipeline.table import STAGES, Stage
-from palate.runs.record import RunPlan
+from palate.runs.record import Parent, RunPlan, read_record
 from palate.runs.run import Run, open_run
 from palate.stages.direct import Direct
+from palate.stages.evaluate import Evaluate
 from palate.stages.online.pretraining import Pretraining, Texts
 from palate.stages.pretrain import Pretrain
 from palate.stages.reward import Reward
@@ -107,6 +111,32 @@ def test_without_weights_every_row_comes_once_and_samples_say_their_source(data:
     assert [row["fields"] for row in rows] == [{"source": name} for name in ("few", "few", "many", "many", "many")]
     with pytest.raises(ConfigError, match="a weight would have no effect"):
         Sample(str(data / "base"), both(data)).check()
+
+
+def test_an_evaluation_has_the_figures_of_each_source(data: Path, tmp_path: Path) -> None:
+    files = (str(data / "few.jsonl"), str(data / "many.jsonl"))
+    given = [{"prompt": f"the cook has {WORDS[k]}", "completion": f" rice{' and salt' * k}"} for k in range(8)]
+    write_rows(tmp_path / "given.jsonl", given)
+    stage = Evaluate(files, completions=str(tmp_path / "given.jsonl"), probes={"length": "builtins:len"})
+    run = ran(stage, tmp_path / "run", "evaluate")
+    rows, summary = rows_of(run, "completions.jsonl"), summary_of(run)
+    assert [row["source"] for row in rows] == ["few"] * 2 + ["many"] * 6
+    of_each = {name: [row["probes"]["length"] for row in rows if row["source"] == name] for name in ("few", "many")}
+    for name, lengths in of_each.items():
+        figures = summary["sources"][name]
+        assert figures["prompts"] == len(lengths)
+        assert figures["means"]["probe/length"]["mean"] == pytest.approx(sum(lengths) / len(lengths))
+    alone = ran(replace(stage, prompts=files[0]), tmp_path / "alone", "evaluate")
+    assert "sources" not in summary_of(alone)
+    record = read_record(run)
+    assert record is not None
+    parents = tuple(Parent(f"prompts.{k}", path, "") for k, path in enumerate(files))
+    replace(record, parents=parents, config=dump_config(stage)).write(run)
+    answers = read_answers(str(run), None).rows
+    assert [(prompt.id, completion.text) for prompt, (completion,) in answers] == [(row["id"], row["text"]) for row in rows]
+    assert [row["content"] for row in rows_of(alone, "completions.jsonl")] == [row["content"] for row in rows[:2]]
+    with pytest.raises(ConfigError, match="a weight would have no effect"):
+        Evaluate(both(data), model=str(data / "base")).check()
 
 
 def test_a_prompt_that_two_sources_have_is_of_the_first(data: Path, tmp_path: Path) -> None:
