@@ -9,6 +9,7 @@ import math
 import os
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -30,6 +31,7 @@ Parse = Callable[[str], object]
 
 _CONSTANTS: Mapping[str, float | None] = {"NaN": None, "Infinity": math.inf, "-Infinity": -math.inf}
 _OUT_OF_SPACE = (errno.ENOSPC, errno.EDQUOT)
+_REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.EISDIR)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +105,7 @@ def write_rows(path: Path, rows: Iterable[Mapping[str, object]]) -> int:
 
     Raises:
         DataError: a row holds a number that is not finite, or a value that JSON does not have.
-        RunError: there is no space left.
+        RunError: there is no space left, or the file cannot be written.
     """
     neighbour = path.with_name(f".{path.name}.{os.getpid()}")
     count = 0
@@ -117,8 +119,9 @@ def write_rows(path: Path, rows: Iterable[Mapping[str, object]]) -> int:
         neighbour.replace(path)
         _sync_directory(path.parent)
     except OSError as error:
-        neighbour.unlink(missing_ok=True)
-        _raise_for_space(path, error)
+        with suppress(OSError):
+            neighbour.unlink()
+        _raise_for_writing(path, error)
     except BaseException:
         neighbour.unlink(missing_ok=True)
         raise
@@ -142,7 +145,7 @@ class RowWriter:
             # Unbuffered: after a failed write no bytes wait in memory that a later close would write out of order.
             self._file = path.open("a+b", buffering=0)
         except OSError as error:
-            _raise_for_space(path, error)
+            _raise_for_writing(path, error)
         self.rows_done, self._size = self._repair()
 
     def append(self, row: Mapping[str, object]) -> None:
@@ -164,7 +167,7 @@ class RowWriter:
                 self._sync()
         except OSError as error:
             self._cut(self._size)
-            _raise_for_space(self._path, error)
+            _raise_for_writing(self._path, error)
 
     def close(self) -> None:
         """Sync all rows to the disk and close the file."""
@@ -174,7 +177,7 @@ class RowWriter:
             if self._unsynced:
                 self._sync()
         except OSError as error:
-            _raise_for_space(self._path, error)
+            _raise_for_writing(self._path, error)
         finally:
             self._file.close()
 
@@ -257,12 +260,15 @@ def _is_json(value: object) -> bool:
     return True
 
 
-def _raise_for_space(path: Path, error: OSError) -> NoReturn:
-    """Raise RunError if the disk is full, and `error` itself otherwise."""
+def _raise_for_writing(path: Path, error: OSError) -> NoReturn:
+    """Raise RunError if the disk is full or nobody may write there, and `error` itself otherwise."""
     if error.errno in _OUT_OF_SPACE:
         raise RunError(
             f"no space left on the device of {path}. Earlier rows are kept. Free some space and run the same command."
         ) from error
+    place = Path(error.filename or path)  # rows that are read meanwhile have files of their own
+    if error.errno in _REFUSED and (place.parent == path.parent or place in path.parents):
+        raise RunError(f"{path} cannot be written ({os.strerror(error.errno)}). Name a folder in which you may write.") from error
     raise error
 
 

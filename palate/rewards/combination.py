@@ -57,14 +57,15 @@ class Combination:
             )
         if absent := [name for name in wanted if name not in weights]:
             raise ConfigError(
-                f"weights: {absent[0]} has no weight. Give each of {', '.join(wanted)} one, or leave it out of the dimensions."
+                f"weights: {absent[0]} has no weight, and others have one. Give it a weight, or leave it out of the dimensions."
             )
         if others := [name for name in weights if name not in wanted]:
             raise ConfigError(
                 f"weights: {others[0]} is not among the dimensions {', '.join(wanted)}. Add it there, or leave out its weight."
             )
-        if not all(map(math.isfinite, weights.values())) or (combine == "mean" and not sum(weights.values()) > 0):
-            raise ConfigError(f"weights must be finite numbers, with a sum above 0 for mean; got {dict(weights)}")
+        is_none = not any(weights.values()) or (combine == "mean" and not sum(weights.values()) > 0)
+        if is_none or not all(map(math.isfinite, weights.values())):
+            raise ConfigError(f"weights must be finite numbers that are not all 0, with a sum above 0 for mean; got {dict(weights)}")
         return Combination(wanted, tuple(weights[name] for name in wanted), combine)
 
     def __call__(self, scores: Tensor) -> Tensor:

@@ -215,9 +215,13 @@ class Asked:
         return SentAnswer(self._model.filters.refusal, "content_filter")
 
     def _keep(self, sent: Sequence[DrawnAnswer]) -> None:
-        """Record what was sent."""
+        """Record what was sent. People judge that text, so an answer with hidden special tokens is kept without its tokens."""
         if self._model.inferences is not None and sent:
-            self._model.inferences.write(self._question.prompt, self._completions(sent), self._model.name, self._key)
+            kept = [
+                one if one.text.strip() == answer.text.strip() else Completion(answer.text, stop=one.stop, policy=one.policy)
+                for one, answer in zip(self._completions(sent), sent, strict=True)
+            ]
+            self._model.inferences.write(self._question.prompt, kept, self._model.name, self._key)
 
 
 def _choice(answer: DrawnAnswer) -> SentAnswer:

@@ -90,7 +90,7 @@ class LocalSource:
         """See `AnswerSource.completions`. One that a stop text ended has its text alone."""
         conversation, trunk = question.prompt.conversation, question.ids
         return [
-            Completion(one.text, stop="eos")
+            Completion(one.text, stop="eos", policy=policy)
             if one.is_stopped or one.tokens is None
             else completions_of(self.tokenizer, conversation, trunk, [one.tokens], policy=policy)[0]
             for one in answers

@@ -250,7 +250,8 @@ async def _on_http_error(_: Request, error: Exception) -> Response:
     message = {404: "This address does not exist. The API is below /v1.", 405: "This address does not accept such a request."}.get(
         error.status_code, str(error.detail)
     )
-    return json_reply(ApiError(error.status_code, message, "http").body, error.status_code, dict(error.headers or {}))
+    code = "body" if error.status_code in {408, 413} else "http"  # as `refusal_reply`
+    return json_reply(ApiError(error.status_code, message, code).body, error.status_code, dict(error.headers or {}))
 
 
 async def _on_failure(request: Request, error: Exception) -> Response:

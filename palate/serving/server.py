@@ -102,18 +102,18 @@ def _serving(options: ServeOptions, stack: ExitStack, after_swap: Callable[[], N
         if one is not None:
             stack.callback(one.close)
     finder = PassageFinder(options.retrieve, options.timeout) if options.retrieve is not None else None
-    make_source = _sources(options)
-    source, scorer = make_source(), _scorer(options)
     audit, inferences, feedback = None, None, None
     if options.store is not None:
         audit, inferences = AuditLog(options.store, time.time), InferenceLog(options.store, time.time)
         feedback = stack.enter_context(FeedbackStore(options.store, inferences, time.time))
+    make_source = _sources(options)
+    scorer, source = _scorer(options), make_source()  # a source has a thread, so it comes when nothing else can fail
     name = options.name or (source.server.model if isinstance(source, UpstreamSource) else _name(options.model))
     model = ServedModel(name, source, scorer, *rules, settings, audit, inferences, finder)
     gate = ApiGate(keys, rate, LOOPBACK if options.host in LOOPBACK else None)
 
     def loaded_again(before: ServedModel) -> ServedModel:
-        return replace(before, source=make_source(), scorer=_scorer(options))
+        return replace(before, scorer=_scorer(options), source=make_source())
 
     own = (options.model,) if options.model else ()
     return Serving(model, gate, feedback, ModelFollower((*own, *options.reward), loaded_again, after_swap))

@@ -73,7 +73,7 @@ class UpstreamSource:
         if state is None or (state[1].done() and now - state[0] > FRESH_SECONDS):
             self._state = state = now, asyncio.ensure_future(asyncio.to_thread(self.server.fault))
         fault = await asyncio.shield(state[1])
-        return f"The upstream server {fault}." if fault else ""
+        return f"The upstream server cannot be used: {fault}." if fault else ""
 
     def forget_state(self) -> None:
         """Ask again when somebody next wants to know the other server's state; any thread may."""

@@ -6,6 +6,7 @@ uvicorn alone waits for ever for the end of a head. A stranger could then hold e
 from __future__ import annotations
 
 import asyncio
+import os
 import resource
 import socket
 
@@ -95,7 +96,9 @@ def listen(host: str, port: int) -> socket.socket:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         listener = socket.create_server((host, port), family=family, backlog=512)
     except (OSError, OverflowError) as error:
-        message = f"cannot listen at {host}:{port} ({error}). Choose another --port, or end the program that uses it."
+        number = error.errno if isinstance(error, OSError) else None
+        cause = os.strerror(number) if number and number > 0 else error  # the error's own text repeats the address
+        message = f"cannot listen at {host}:{port} ({cause}). Choose another --port, or end the program that uses it."
         raise ConfigError(message) from error
     # asyncio does not see that a socket made elsewhere is TCP; without this every small answer waits 40 ms for an acknowledgement.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

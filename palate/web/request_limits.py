@@ -26,7 +26,7 @@ HEADERS = {
     "Permissions-Policy": "camera=(), microphone=(), geolocation=(), payment=(), usb=()",
     "Cache-Control": "no-store",
 }
-TOO_LARGE = "The request is larger than {} bytes."
+TOO_LARGE = "The request is larger than {:,} bytes, the most that this server reads. Send it in smaller parts."
 TOO_SLOW = "The body of the request came too slowly. Send it again, in smaller parts if the network is slow."
 
 

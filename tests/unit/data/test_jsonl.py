@@ -183,8 +183,12 @@ def test_a_disk_that_fills_up_in_the_middle_of_a_row_leaves_whole_rows(tmp_path:
 
 def test_other_failures_of_the_system_are_not_called_a_full_disk(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").mkdir()
-    with pytest.raises(OSError, match="directory"):
-        RowWriter(tmp_path / "a.jsonl")
-    with pytest.raises(OSError, match="directory"):
-        write_rows(tmp_path / "a.jsonl", [{"a": 1}])
-    assert [file.name for file in tmp_path.iterdir()] == ["a.jsonl"]
+    (tmp_path / "b").touch()
+    for path, reason in ((tmp_path / "a.jsonl", "Is a directory"), (tmp_path / "b" / "c.jsonl", "File exists")):
+        for write in (RowWriter, lambda path: write_rows(path, [{"a": 1}])):
+            with pytest.raises(RunError) as caught:
+                write(path)
+            assert str(caught.value) == f"{path} cannot be written ({reason}). Name a folder in which you may write."
+    with pytest.raises(FileNotFoundError):  # that of another file
+        write_rows(tmp_path / "d.jsonl", ({"a": line} for line in (tmp_path / "none" / "e").open()))
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["a.jsonl", "b"]

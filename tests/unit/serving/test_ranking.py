@@ -114,6 +114,7 @@ def test_score(ranked: ModelServer, models: RewardModels) -> None:
         ("chat/completions", {"best_of": 4, "dimensions": ["taste"], "weights": {"kind": 1}}, "taste has no weight"),
         ("chat/completions", {"best_of": 100}, "draws 16 completions at a time"),
         ("score", {"completions": []}, "at least 1 item"),
+        ("score", {"prompt": "so", "completions": ["a"], "weights": {"taste": 0}}, "not all 0"),
         ("score", {"completions": ["a"], "messages": []}, "either as messages or as prompt"),
     ],
 )

@@ -164,7 +164,7 @@ def test_an_upstream_that_dies_in_a_stream_is_an_event_and_the_server_goes_on(
             assert (answer.status_code, answer.json()["error"]["code"]) == (502, "upstream_unreachable")
             health = front.get("/health")
             assert (health.status_code, health.json()["status"]) == (503, "fault")
-            assert "upstream server" in health.json()["fault"]
+            assert "The upstream server cannot be used: " in health.json()["fault"]
             monkeypatch.setattr(fresh, 0.05)
             relay.mend()
             assert front.post("/v1/completions", TEXT).status_code == 200
