@@ -183,9 +183,7 @@ class Run:
         sys.stderr.write(f"  {self.name}: {text}\n")
 
     @contextmanager
-    def progress(
-        self, total: int, label: str, limits: Mapping[str, float] | None = None, *, of_people: bool = False
-    ) -> Iterator[Advance]:
+    def progress(self, total: int, label: str, limits: Mapping[str, float] | None = None, *, of_people: bool = False) -> Iterator[Advance]:
         """A context that gives `advance(n=1, note="")`: a bar in a terminal, elsewhere a line now and then.
 
         In a terminal, online training has a view of its metrics below the bar. `log` and `warn` update it. The state has the progress too.
