@@ -1,4 +1,4 @@
-"""Whether Palate names faults that were planted in the kitchen: `python -m benchmarks.monitors --seeds 150 151 152`.
+"""Whether Palate names faults that were planted in the kitchen: `python -m benchmarks.monitors --seeds 151 152`.
 
 Each seed has a small world with a base, an SFT model and a sound reward model. One run of online training is clean. Each of the others is
 paid for a fault beside the truth. Other faults are in the data: prompts of training among the held-out ones, held-out judgments among those
