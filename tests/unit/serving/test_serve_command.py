@@ -88,10 +88,11 @@ def test_options_that_cannot_be_are_named(
     monkeypatch.chdir(tmp_path)
     rule_file(tmp_path)
     words = [{"RULES": "rules.yaml"}.get(word, word) for word in words]
+    before = set(threading.enumerate())
     assert main(["serve", str(model), "--port", "0", *words]) in (2, 3, 4)
     assert message in capsys.readouterr().err
     # A thread that draws would abort the process at its end.
-    assert "palate sampler" not in {thread.name for thread in threading.enumerate()}
+    assert "palate sampler" not in {thread.name for thread in set(threading.enumerate()) - before}
 
 
 def test_keys_are_hashed_and_read_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
