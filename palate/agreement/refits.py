@@ -62,6 +62,7 @@ class _Samples:
     def __init__(self, matches: Matches, won: Floats, weight: Floats, design: Floats) -> None:
         self._matches, self._won, self._weight, self._design = matches, won, weight, design
 
+    @np.errstate(invalid="ignore")  # a sample without a maximum runs to infinity, and ends as NaN
     def fitted(self, start: Floats, steps: int) -> Floats:
         """Return (r, players + k) the fits."""
         theta, rows = np.tile(start, (len(self._won), 1)), np.arange(len(self._won))

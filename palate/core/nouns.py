@@ -164,7 +164,7 @@ class Judgment:
     a reviewer settled what raters disagreed about; it is then the label and does not count as a vote. `probability` is that of a rater who
     gives one for a pair: how likely the completion at the first position is the better one, from 0 to 1. None where the rater only ranks.
     `probabilities` are those of a rater who gives them for three completions or more: one for every two positions, in the order 0-1, 0-2,
-    ..., 1-2, ..., how likely the completion at the earlier one is the better one. () where the rater gives none.
+    ..., 1-2, .... Each says how likely the completion at the earlier one is the better one. () where the rater gives none.
     `is_consistent` belongs to a verdict that sums up two, one in each order: whether both were the same. Where they were not, the ranking
     is a tie. None for a verdict in one order.
     """
