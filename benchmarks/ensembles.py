@@ -1,9 +1,9 @@
-"""Best of many by one reward model and by ensembles, in the kitchen: `python -m benchmarks.ensembles --seeds 133 134 135 --also bases`.
+"""Best of many by one reward model and by ensembles, in the kitchen: `python -m benchmarks.ensembles --seeds 137 138 139 --also drawn`.
 
 A few noisy judgments of a short kitchen's samples train one model, and an ensemble whose members learn from the same judgments with other
-seeds. Each chooses among the same `--pool` completions per held-out prompt. Half of these are sampled as the judged ones were. The others
-are sampled at `--temperature`, so they are unlike what any model has seen judged, as those of a policy are that has moved away. There is a
-row per rule with the gold of the best of n. A second table says how far the errors of an ensemble's members are correlated.
+seeds. Each chooses among the same `--pool` completions per held-out prompt. Most of these are sampled as the judged ones were. `--strange`
+of them are sampled at `--temperature`, so they are unlike what any model has seen judged, as those of a policy are that has moved away.
+There is a row per rule with the gold of the best of n. A second table says how far the errors of an ensemble's members are correlated.
 
 A member is a model like the one alone, so the first row is the mean over all of them: what a single model gives on average. The one alone
 is one draw of it, and its luck would decide the comparison.
@@ -40,7 +40,7 @@ WAYS = ("bases", "drawn", "heads", "averaged")
 """Further models that can be measured beside: members that start from different models, members that each draw their prompts, heads for
 all members on one trunk, and the average of the members' weights, who then start with the same heads."""
 SINGLE = "a single model, on average"
-HALVES = ("as judged", "strange")
+KINDS = ("as judged", "strange")
 """The completions that are sampled as the judged ones were, and those at `--temperature`."""
 
 
@@ -63,7 +63,9 @@ def pipeline(options: argparse.Namespace, seed: int) -> dict[str, Any]:
     reward = {**stages["reward"], **judged, "limit": options.pairs}
     ensemble = {"count": options.members, "bootstrap": "none", "heads": "same" if "averaged" in options.also else "own"}
     sample = {"stage": "sample", "model": "$sft", "prompts": "$world/held_out.jsonl", "limit": options.prompts}
-    drawn = {**sample, "samples_per_prompt": options.pool // 2}
+    usual = {**sample, "samples_per_prompt": options.pool - options.strange, "sampling": {"max_tokens": 80}}
+    sampling = {"max_tokens": 80, "temperature": options.temperature}
+    strange = {**sample, "samples_per_prompt": options.strange, "sampling": sampling}
     starts = other_starts(seed, first_stages(texts=options.texts), options.bases - 1 if "bases" in options.also else 0)
     models = [f"${name}" for name in starts if name.startswith("sft")]
     further = {
@@ -84,8 +86,8 @@ def pipeline(options: argparse.Namespace, seed: int) -> dict[str, Any]:
             "single": reward,
             "ensemble": {**reward, "members": ensemble},
             **{name: further[name] for name in options.also},
-            "pool": {**drawn, "sampling": {"max_tokens": 80}},
-            "pool-hot": {**drawn, "sampling": {"max_tokens": 80, "temperature": options.temperature}},
+            "pool": usual,
+            "pool-hot": strange,
         },
     }
 
@@ -95,12 +97,14 @@ class Pool:
     """The completions of a seed, and how they are scored.
 
     Attributes:
-        gold: gold (prompts, n); the second half of the n is strange.
+        gold: gold (prompts, n).
+        usual: how many of the n, the first ones, are sampled as the judged ones were. The others are strange.
         scores: scores (prompts, n) of each way to choose.
         members: scores (m, prompts, n) of the members of each ensemble of models, the heads added up.
     """
 
     gold: np.ndarray
+    usual: int
     scores: Mapping[str, np.ndarray]
     members: Mapping[str, np.ndarray]
 
@@ -112,7 +116,7 @@ class Pool:
 
     def strange(self, title: str) -> float:
         """Return the share of the prompts for which the best of all is a strange completion."""
-        return float(np.mean([self.scores[one].argmax(1) >= self.gold.shape[1] // 2 for one in self._titles(title)]))
+        return float(np.mean([self.scores[one].argmax(1) >= self.usual for one in self._titles(title)]))
 
     def _titles(self, title: str) -> list[str]:
         """Return the titles over which a row is the mean: for a single model the one that was trained alone, and the ensemble's members."""
@@ -122,8 +126,8 @@ class Pool:
 def pool_of(run: SeedRun, further: Sequence[str] = ()) -> Pool:
     """Score the pool with every model, the heads added up; a completion that was cut off is never the best."""
     gold_of = load_gold("palate.kitchen:judge")
-    halves = [read_samples(run.stages[name] / "samples.jsonl").rows for name in ("pool", "pool-hot")]
-    rows: list[tuple[Prompt, tuple[Completion, ...]]] = [(prompt, (*one, *hot)) for (prompt, one), (_, hot) in zip(*halves, strict=True)]
+    parts = [read_samples(run.stages[name] / "samples.jsonl").rows for name in ("pool", "pool-hot")]
+    rows: list[tuple[Prompt, tuple[Completion, ...]]] = [(prompt, (*one, *hot)) for (prompt, one), (_, hot) in zip(*parts, strict=True)]
     prompts, groups = [prompt for prompt, _ in rows], [group for _, group in rows]
     gold = np.array([
         [np.mean(list(gold_of(prompt.text, one.text, **prompt.fields).values())) for one in group]
@@ -145,7 +149,7 @@ def pool_of(run: SeedRun, further: Sequence[str] = ()) -> Pool:
         if name in ("ensemble", "bases"):
             title = "member" if name == "ensemble" else "bases, member"
             scores |= {f"{title} {k + 1}": np.where(ended, one, one[ended].min() - 1) for k, one in enumerate(each[name])}
-    return Pool(gold, scores, each)
+    return Pool(gold, len(parts[0][0][1]), scores, each)
 
 
 def error_correlation(members: np.ndarray, gold: np.ndarray) -> float:
@@ -192,27 +196,28 @@ def _cells(pairs: Sequence[tuple[np.ndarray, np.ndarray]]) -> str:
 
 
 def agreement_table(seeds: Sequence[int], pools: Sequence[Pool]) -> str:
-    """Return a Markdown table: how far the errors of each ensemble's members are correlated, by half of the completions and by seed."""
-    lines = [f"| correlation of members' errors, seeds {', '.join(map(str, seeds))} | {' | '.join(HALVES)} |", "|---" * 3 + "|"]
+    """Return a Markdown table: how far the errors of each ensemble's members are correlated, by kind of completion and by seed."""
+    lines = [f"| correlation of members' errors, seeds {', '.join(map(str, seeds))} | {' | '.join(KINDS)} |", "|---" * 3 + "|"]
     for name in pools[0].members:
-        halves = []
-        for k in range(len(HALVES)):
-            cut = slice(pools[0].gold.shape[1] // 2) if k == 0 else slice(pools[0].gold.shape[1] // 2, None)
-            halves.append(", ".join(f"{error_correlation(pool.members[name][:, :, cut], pool.gold[:, cut]):.2f}" for pool in pools))
-        lines.append(f"| {name} | {' | '.join(halves)} |")
+        parts = []
+        for k in range(len(KINDS)):
+            cut = slice(pools[0].usual) if k == 0 else slice(pools[0].usual, None)
+            parts.append(", ".join(f"{error_correlation(pool.members[name][:, :, cut], pool.gold[:, cut]):.2f}" for pool in pools))
+        lines.append(f"| {name} | {' | '.join(parts)} |")
     return "\n".join(lines)
 
 
 def main() -> int:
     """Run what is not done yet below `--runs`, one folder per seed; return exit status 0."""
-    parser = seeds_parser("benchmarks.ensembles", __doc__, [133, 134, 135])
+    parser = seeds_parser("benchmarks.ensembles", __doc__, [137, 138, 139])
     parser.add_argument("--texts", type=int, default=TEXTS, help="documents of the base corpus")
     parser.add_argument("--pairs", type=int, default=800, help="judgments that train")
     parser.add_argument("--members", type=int, default=4)
     parser.add_argument("--bases", type=int, default=2, help="models from which the members of `--also bases` start in turn")
-    parser.add_argument("--prompts", type=int, default=100, help="held-out prompts")
+    parser.add_argument("--prompts", type=int, default=200, help="held-out prompts")
     parser.add_argument("--pool", type=int, default=64, help="completions per prompt")
-    parser.add_argument("--temperature", type=float, default=2.0, help="of the second half of the completions")
+    parser.add_argument("--temperature", type=float, default=2.0, help="of the strange completions")
+    parser.add_argument("--strange", type=int, default=8, help="how many of the pool are sampled at this temperature")
     parser.add_argument("--also", nargs="+", choices=WAYS, default=[], help="further models to measure")
     options = parser.parse_args()
     pools = []
