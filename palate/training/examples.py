@@ -22,7 +22,9 @@ from palate.text.template import Unusable, is_plain_text
 
 PROMPTS = 4
 MOMENTS = 8
-"""Times that the prompts are completed during training, after once at its start."""
+"""Times that the prompts are completed during training, at most, after once at its start."""
+STEPS_APART = 100
+"""Steps between two of these times where the stage draws nothing else: completing the prompts may take as long as a step."""
 OPENING = 48
 """Characters of a plain text that a model is given to go on from, at most."""
 
@@ -34,13 +36,13 @@ Draw = Callable[[Sequence[Prompt], int], Sequence[Sequence[Completion]]]
 
 
 class Examples:
-    """Writes `examples.jsonl`: a row per prompt at the start, after every eighth of the training, and at the end.
+    """Writes `examples.jsonl`: a row per prompt at the start, after every part of the training, and at the end.
 
     The seed is the same each time, so that completions differ by the weights alone. Nothing is learned from them, and nothing else in the
     run changes. Where the model cannot complete the prompts, the run says so once and goes on without them.
     """
 
-    def __init__(self, run: Run, draw: Draw, prompts: Iterable[Prompt], length: int) -> None:
+    def __init__(self, run: Run, draw: Draw, prompts: Iterable[Prompt], length: int, parts: int = MOMENTS) -> None:
         """Complete the first few of some prompts.
 
         Args:
@@ -48,10 +50,11 @@ class Examples:
             draw: draws the completions. It raises ModelError, on all ranks, where that cannot be done.
             prompts: of the data, in order.
             length: iterations or steps of the run.
+            parts: into how many parts they cut the training.
         """
         self._run, self._draw = run, draw
         self._prompts = list(islice(FirstPrompts(prompts), PROMPTS))
-        self._every = -(-length // MOMENTS)
+        self._every = -(-length // parts)
 
     def before(self, done: int) -> None:
         """Write the completions before an iteration or step, if it is their turn. `done` counts those before it."""
@@ -137,7 +140,8 @@ def examples_of(run: Run, policy: CausalPolicy, prompts: Iterable[Prompt], steps
     chosen = [prompt for prompt in FirstPrompts(prompts) if _has_room(policy, prompt)]
     if not chosen:
         run.say("no samples for `palate watch`: no prompt of the data can be completed")
-    return Examples(run, lambda prompts, seed: _drawn(policy, prompts, seed), chosen, steps)
+    parts = max(2, min(MOMENTS, steps // STEPS_APART))
+    return Examples(run, lambda prompts, seed: _drawn(policy, prompts, seed), chosen, steps, parts)
 
 
 def _has_room(policy: CausalPolicy, prompt: Prompt) -> bool:
