@@ -22,9 +22,9 @@ from palate.text.template import Unusable, is_plain_text
 
 PROMPTS = 4
 MOMENTS = 8
-"""Times that the prompts are completed during training, at most, after once at its start."""
+"""Parts of a training after which the prompts are completed, at most."""
 STEPS_APART = 100
-"""Steps between two of these times where the stage draws nothing else: completing the prompts may take as long as a step."""
+"""The fewest steps of a part where the stage draws nothing else: completing the prompts takes about as long as a step."""
 OPENING = 48
 """Characters of a plain text that a model is given to go on from, at most."""
 

@@ -192,3 +192,10 @@ def test_a_run_that_goes_back_shows_no_later_weights(run: Run) -> None:
         shown.write(step)
     run.rewind(2)
     assert [row["step"] for row in rows_of(run.directory, "examples.jsonl")] == [0, 1, 2]
+
+
+def test_a_module_that_recomputes_activations_still_does_so_afterwards(run: Run) -> None:
+    policy = tiny_policy()
+    policy.module.train()
+    examples_of(run, policy, [text_prompt("rice")], 3).write(0)
+    assert all(module.training for module in policy.module.modules())
