@@ -42,7 +42,7 @@ class TreeFile(Sequence[Tree]):
         numbers = json.loads((directory / "numbers.json").read_text(encoding="utf-8"))
         self.tokens, self.learned = int(numbers["tokens"]), int(numbers["learned"])
         self.sources: dict[str, int] = numbers.get("sources", {})
-        self.prompts = [_prompt(**fields) for fields in numbers.get("prompts", [])]
+        self.prompts = [_prompt(fields) for fields in numbers.get("prompts", [])]
         self._offsets = np.load(directory / "offsets.npy")
         # Read, not memory-mapped: mapped pages count as the process's memory until the system needs them.
         self._file = (directory / "trees.bin").open("rb", buffering=0)
@@ -116,9 +116,9 @@ def write_trees(
     return TreeFile(directory)
 
 
-def _prompt(conversation: Sequence[Mapping[str, Any]], **fields: Any) -> Prompt:
-    """Return the prompt of its fields as JSON gives them."""
-    return Prompt(conversation=tuple(Message(**turn) for turn in conversation), **fields)
+def _prompt(fields: Mapping[str, Any]) -> Prompt:
+    """Return the prompt of its fields as JSON gives them, which knows no tuples."""
+    return Prompt(**{**fields, "conversation": tuple(Message(**turn) for turn in fields["conversation"])})
 
 
 def _record(name: str, tree: Tree) -> np.ndarray[tuple[int], np.dtype[np.int32]]:
