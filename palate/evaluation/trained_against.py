@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,9 +35,9 @@ class Measures:
     endpoints: frozenset[tuple[str, str]]
 
     @classmethod
-    def of(cls, record: RunRecord, directory: Path) -> Measures:
-        """Read them from the record of the run in `directory`."""
-        rewards = [one for one in record.parents if one.field.split(".")[0] in {"reward", "rewards"}]
+    def of(cls, record: RunRecord, directory: Path, settings: Collection[str] = ("reward", "rewards")) -> Measures:
+        """Read them from the record of the run in `directory`; its reward models stand in `settings`."""
+        rewards = [one for one in record.parents if one.field.split(".")[0] in settings]
         homes = [home for one in rewards if (home := _home(parent_path(directory, one))) is not None]
         return cls(
             frozenset(map(_key, rewards)),
@@ -76,12 +76,18 @@ def _led_to(home: Path) -> Iterator[tuple[RunRecord, list[Parent]]]:
     record = read_record(home)
     if record is None:
         return
-    parents = [one for one in record.parents if record.stage not in MEASURING or one.field in MEASURED]
+    parents = [one for one in record.parents if (record.stage not in MEASURING or one.field in MEASURED) and not _only_watches(record, one)]
     yield record, parents
     for parent in parents:
         further = _home(parent_path(home, parent))
         if further is not None:
             yield from _led_to(further)
+
+
+def _only_watches(record: RunRecord, parent: Parent) -> bool:
+    """Whether an input of `online` is a held-out reward model that chose no weights either."""
+    keep = record.config.get("keep")
+    return parent.field == "held_out.reward" and not (isinstance(keep, Mapping) and keep.get("kind") == "best_reward")
 
 
 def _home(path: Path) -> Path | None:

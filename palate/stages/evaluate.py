@@ -69,6 +69,7 @@ class Evaluate:
         lm_eval: tasks of lm-evaluation-harness that are asked of the model as it is in memory; none asks none.
         reward: a reward model that scores the completions; a short form of `rewards` with this model alone.
         rewards: the parts of a reward by name, as in `online`, that score the completions.
+        held_out_reward: a reward model that no policy was trained on; it scores the same completions.
         reference: the model to which the KL is measured.
         rules: written rules that the completions are checked against, and who checks them.
         gold: import path of a function that knows the truth.
@@ -90,6 +91,7 @@ class Evaluate:
     lm_eval: HarnessTasks | None = None
     reward: Input | None = None
     rewards: dict[str, RewardPart] = field(default_factory=dict)
+    held_out_reward: Input | None = None
     reference: ModelInput | None = None
     rules: RuleCheck | None = None
     gold: FunctionInput | None = None
@@ -106,6 +108,8 @@ class Evaluate:
         unweighted_sources(self.prompts)
         if self.reward is not None and self.rewards:
             raise ConfigError("evaluate takes a reward model in reward, or parts in rewards, and not both")
+        if self.held_out_reward is not None and self.held_out_reward == self.reward:
+            raise ConfigError("held_out_reward is the model in reward. Name one that no policy was trained on, or leave it out")
         if (self.model is None) == (self.completions is None):
             raise ConfigError("evaluate needs either a model or completions: set one of the two")
         if self.completions is not None and (self.evals or self.reference is not None or self.lm_eval is not None):
@@ -224,6 +228,12 @@ class Evaluate:
                 row.setdefault("probes", {})[name] = counted
         if self.reward is not None or self.rewards:
             self._score(run, policy, completions, rows, controls)
+        if self.held_out_reward is not None:
+            tokenizer = None if policy is None else policy.tokenizer
+            scorer = CompletionScorer.load(run, self.held_out_reward, {}, tokenizer, self.dtype)
+            scored = scorer.scores([prompt for prompt, _ in completions], [[completion] for _, completion in completions])
+            for row, (score,) in zip(rows, scored.scores, strict=True):
+                row["held_out_score"] = score
         if self.reference is not None and policy is not None:
             for row, kl in zip(rows, self._kl(policy, completions), strict=True):
                 row["kl"] = kl
@@ -291,7 +301,7 @@ def _by_source(rows: Sequence[dict[str, Any]]) -> dict[str, dict[str, dict[str, 
 
 def _means(rows: Sequence[dict[str, Any]]) -> dict[str, dict[str, float | None]]:
     """Return mean, standard error and number of values of every figure of the completions."""
-    names = [name for name in ("gold", "score", "kl", "tokens") if all(name in row for row in rows)]
+    names = [name for name in ("gold", "score", "held_out_score", "kl", "tokens") if all(name in row for row in rows)]
     columns: dict[str, list[float]] = {name: [row[name] for row in rows if row[name] is not None] for name in names}
     columns |= {f"gold/{dimension}": [row["dimensions"][dimension] for row in rows] for dimension in rows[0].get("dimensions", {})}
     for part in rows[0].get("parts", {}):

@@ -15,7 +15,7 @@ from palate.data.jsonl import write_rows
 from palate.evaluation.evaluated_model import EvaluatedModel, read_evaluated
 from palate.evaluation.intervals import Estimate, mean, paired_difference
 from palate.evaluation.kl_sweep import kl_sweep
-from palate.evaluation.report.lever_records import KLSweep, SweepPoint
+from palate.evaluation.report.lever_records import KLSweep, SweepPoint, SweepScore
 from palate.evaluation.report.sweep_section import sweep_chart, sweep_takeaway
 from palate.runs.record import Parent, RunPlan, read_record
 from palate.runs.run import open_run
@@ -93,7 +93,7 @@ def test_online_runs_are_measured_on_their_last_quarter(tmp_path: Path, start: E
     plain = 1.959963984540054 * high.below_best.se
     assert high.below_best.high - high.below_best.value > 1.1 * plain, "the interval allows for the choice of the best of three"
     assert low.proxy is not None
-    assert low.proxy.value == pytest.approx(6.5 / 7)
+    assert low.proxy.value.value == pytest.approx(6.5 / 7)
 
 
 def test_without_gold_the_held_out_score_is_the_measure(tmp_path: Path, start: EvaluatedModel) -> None:
@@ -128,7 +128,7 @@ def test_evaluated_models_are_paired_by_prompt_with_each_other_and_with_the_star
         expected = paired_difference(gold, [0.5 + 0.01 * (k % 5) for k in range(20)])
         assert point.over_start.value == pytest.approx(expected.value)
         assert point.proxy is not None
-        assert point.proxy.value == pytest.approx(10 * gold.mean())
+        assert point.proxy.value.value == pytest.approx(10 * gold.mean())
     below = sweep.points[0].below_best
     assert below is not None
     assert below.se < 0.01 < mean(golds[1.0]).se, "paired"
@@ -176,7 +176,7 @@ def test_the_sentence_follows_the_intervals() -> None:
 
 
 def test_the_chart_names_every_coefficient_and_the_start() -> None:
-    points = (point(0.001, 0.5, -0.05, -0.2, 16, proxy=estimate(2)), replace(BEST, proxy=estimate(1)))
+    points = (point(0.001, 0.5, -0.05, -0.2, 16, proxy=SweepScore(estimate(2))), replace(BEST, proxy=SweepScore(estimate(1))))
     chart = sweep_chart(replace(sample_report(), sweep=KLSweep("gold", points, estimate(0.55), "SFT", "")))
     assert chart is not None
     for drawing in (chart.wide, chart.narrow):
