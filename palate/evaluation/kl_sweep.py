@@ -27,7 +27,7 @@ GOLD, HELD_OUT, PROXY = "gold", "held_out_score", "score"
 NAMES = {GOLD: "gold", HELD_OUT: "held-out score", PROXY: "held-out score"}
 """What the page calls the measure. The score of `reward` is one only where it trained no run."""
 
-WORDS = {"pretraining": "texts beside the rewards"}
+WORDS = {"pretraining": "texts learned beside the rewards"}
 """Settings whose names say little to who did not train the model."""
 
 
@@ -113,16 +113,22 @@ def kl_sweep(directories: Sequence[str], start: EvaluatedModel, start_name: str,
 
 def other_settings(own: RunRecord, other: RunRecord) -> tuple[str, ...]:
     """Return in words where one online run differs from another, beside how the KL is paid for; () where nowhere."""
-    found: dict[str, str] = {}
-    for at, (here, there) in changes(own.identity, other.identity).items():
-        if at.startswith("kl.control"):
-            continue
-        name = WORDS.get(at, at.replace("_", " ").replace(".", " "))
-        plain = all(isinstance(one, int | float | str) for one in (here, there)) and at not in {parent.field for parent in own.parents}
-        found[at] = f"no {name}" if here is None else f"{name} {here} instead of {there}" if plain else f"other {name}"
-        if there is None:
-            found[at] = f"with {name}"
-    return tuple(found.values())
+    inputs = {parent.field for parent in (*own.parents, *other.parents)}
+    return tuple(
+        _difference(at, here, there, is_input=at in inputs)
+        for at, (here, there) in changes(own.identity, other.identity).items()
+        if not at.startswith("kl.control")
+    )
+
+
+def _difference(setting: str, here: object, there: object, *, is_input: bool) -> str:
+    name = WORDS.get(setting, setting.replace("_", " ").replace(".", " "))
+    if here is None or there is None:
+        return f"{'no' if here is None else 'with'} {name}"
+    if is_input or not all(isinstance(one, int | float | str) for one in (here, there)):
+        return f"another {name}"
+    is_count = isinstance(here, int) and setting != "seed"
+    return f"{here} {name} instead of {there}" if is_count else f"{name} {here} instead of {there}"
 
 
 def _of_online(directories: Sequence[Path]) -> _Measured:
@@ -181,7 +187,9 @@ def _of_evaluated(directories: Sequence[Path], start: EvaluatedModel) -> _Measur
         raise DataError("sweep: no prompt has gold and KL of all models. Set reference in evaluate, and evaluate all on the same prompts")
     figures = {one: [[float(table[at][one]) for at in shared] for table in tables[:-1]] for one in (*known, "kl")}
     first = tables[-1]
-    begun = {one: [float(first[at][one]) for at in shared] for one in known if all(at in first and is_known(first[at], one) for at in shared)}
+    begun = {
+        one: [float(first[at][one]) for at in shared] for one in known if all(at in first and is_known(first[at], one) for at in shared)
+    }
     return _Measured(
         known[0],
         [mean(column) for column in figures["kl"]],

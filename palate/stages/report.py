@@ -89,8 +89,8 @@ class Report:
         costs: whether the page says what each model cost in labels and in tokens.
         sources: who judged, to compare what labels cost and what they were worth.
         gold: the function that knows the truth, for the share of labels that are right.
-        sweep: online runs that differ in the KL coefficient, or evaluate runs of their models: gold, a held-out score and the score that was
-            trained on, against the KL.
+        sweep: online runs that differ in the KL coefficient, or evaluate runs of their models: gold and reward models' scores against
+            the KL.
         levers: settings that were turned one at a time, with what each did to reward models and to policies.
         training: online runs by name, for plots of score and gold against the KL.
         tuned: name of the online run that is compared with `without_kl`.

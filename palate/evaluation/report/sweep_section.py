@@ -26,7 +26,7 @@ def sweep_takeaway(report: ReportData) -> str:
     if sweep is None or len(sweep.points) < 2:
         return ""
     best, low, high = sweep.best, sweep.points[0], sweep.points[-1]
-    text = f"{sentence(sweep.measure)} is highest at a coefficient of {coefficient(best.coefficient)}: {number(best.value.value)}"
+    text = f"{sentence(sweep.measure)} is highest at the coefficient {coefficient(best.coefficient)}: {number(best.value.value)}"
     text += f" ({interval(best.value)})"
     text += f", {gain(best.over_start)} against {sweep.start_name}." if best.over_start is not None else "."
     return " ".join(part for part in (text, _too_low(sweep, low), _scores(low), _too_high(sweep, high), _not_alone(sweep)) if part)
@@ -42,14 +42,18 @@ def _too_low(sweep: KLSweep, point: SweepPoint) -> str:
         return f"{at} is not measurably worse ({gain(point.below_best)}), {far}: no harm of a low price is shown."
     over = point.over_start
     where = "" if over is None else _beside_start(over, sweep.start_name)
-    return f"Too low goes off the rails: {at} ends {gain(point.below_best)} below it, at \u221aKL {number(point.sqrt_kl, 1)}{where}."
+    return f"Too low goes off the rails: {at} ends {gain(point.below_best)} below that, at \u221aKL {number(point.sqrt_kl, 1)}{where}."
 
 
 def _scores(point: SweepPoint) -> str:
-    """Say what the reward models make of the smallest coefficient beside the best one."""
+    """Say what the reward models make of the smallest coefficient beside the best one, and whether they show its loss."""
     scores = (("trained-on score", point.proxy), ("held-out score", point.held_out))
-    parts = [f"the {name} is {_beside(score.over_best)}" for name, score in scores if score is not None and score.over_best is not None]
-    return f"There {', and '.join(parts)}." if parts else ""
+    known = [(name, score.over_best) for name, score in scores if score is not None and score.over_best is not None]
+    if not known:
+        return ""
+    text = f"There {', and '.join(f'the {name} is {_beside(over)}' for name, over in known)}"
+    has_lost = point.below_best is not None and point.below_best.high < 0
+    return f"{text}{': no score shows the loss' if has_lost and all(over.low > 0 for _, over in known) else ''}."
 
 
 def _beside(over: Estimate) -> str:
@@ -60,7 +64,9 @@ def _beside(over: Estimate) -> str:
 def _not_alone(sweep: KLSweep) -> str:
     """Say which runs differ from the best one in more than the coefficient, so that it is not the only cause."""
     runs = [f"{coefficient(point.coefficient)} has {listed(point.others)}" for point in sweep.points if point.others]
-    return f"The coefficient is not all that differs from {coefficient(sweep.best.coefficient)}: {'; '.join(runs)}." if runs else ""
+    if not runs:
+        return ""
+    return f"The coefficient is not the only cause. Beside {coefficient(sweep.best.coefficient)}, {'; '.join(runs)}."
 
 
 def _too_high(sweep: KLSweep, point: SweepPoint) -> str:
