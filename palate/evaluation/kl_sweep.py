@@ -18,8 +18,8 @@ from palate.evaluation.evaluated_model import EvaluatedModel, is_known, matched,
 from palate.evaluation.intervals import Estimate, mean, paired_difference
 from palate.evaluation.report.lever_records import KLSweep, SweepPoint, SweepScore
 from palate.evaluation.report_sections import first_kl_coef
-from palate.evaluation.trained_against import Measures, trained_against
-from palate.runs.record import RunRecord, ancestry, changes, parent_path, read_record
+from palate.evaluation.trained_against import is_scored_by_its_teacher
+from palate.runs.record import RunRecord, ancestry, changes, read_record
 
 GOLD, HELD_OUT, PROXY = "gold", "held_out_score", "score"
 """Figures of a run: the truth, the score of a reward model that trained no run, and that of the one that trained all."""
@@ -64,7 +64,7 @@ def kl_sweep(directories: Sequence[str], start: EvaluatedModel, start_name: str,
         tuned: the online run that the page calls tuned; None where there is none.
 
     Raises:
-        ConfigError: the runs are of different stages, two have one coefficient, or one was trained on its held-out reward model.
+        ConfigError: the runs are of different stages, or two have one coefficient.
         DataError: gold and a held-out score are missing.
     """
     paths = [Path(directory) for directory in directories]
@@ -172,10 +172,7 @@ def _allowing_for_choice(difference: Estimate, count: int) -> Estimate:
 def _of_evaluated(directories: Sequence[Path], start: EvaluatedModel) -> _Measured:
     models = [read_evaluated(path.name, str(path)) for path in directories]
     known = [figure for figure in (GOLD, HELD_OUT, PROXY) if all(model.has(figure) for model in models)]
-    for path in directories if HELD_OUT in known else ():
-        if _is_trained_against(path, "held_out_reward"):
-            raise ConfigError(f"sweep: the model of {path} was trained on its held_out_reward. Name one that no run was trained on")
-    if not known or (known[0] == PROXY and any(_is_trained_against(path, "reward", "rewards") for path in directories)):
+    if not known or (known[0] == PROXY and any(is_scored_by_its_teacher(path, "reward", "rewards") is not False for path in directories)):
         raise DataError("sweep: not all runs measured gold, or a score that the policy was not trained on. Set gold in evaluate")
     tables = [{id(other): row for row, other in matched(model.rows, models[0].rows)} for model in (*models, start)]
     shared = [
@@ -219,13 +216,3 @@ def _recorded(directory: Path) -> RunRecord:
     if record is None:
         raise ConfigError(f"sweep: {directory} is not a run, because it has no run.json. Give the directory of a run")
     return record
-
-
-def _is_trained_against(directory: Path, *settings: str) -> bool:
-    """Whether a reward model in these settings of an evaluate run trained the model that it measured."""
-    record = _recorded(directory)
-    measures = Measures.of(record, directory, settings)
-    policies = [parent_path(directory, parent) for parent in record.parents if parent.field in {"model", "completions"}]
-    # A held-out reward model may have learned from other judgments of the same run.
-    against = [trained_against(str(policy), measures) or frozenset() for policy in policies]
-    return not policies or any(found & {"reward", "judge"} for found in against)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from palate.core import ConfigError
 from palate.runs.record import RECORD, Parent, RunRecord, parent_path, read_record
 
 MEASURING = frozenset({"evaluate", "compare", "report", "regrade"})
@@ -69,6 +70,32 @@ def trained_against(policy: str, measures: Measures) -> frozenset[str] | None:
         if measures.judges & judges or measures.endpoints & {end for name in _ASKS for end in _endpoints(record.config.get(name))}:
             found.add("judge")
     return frozenset(found)
+
+
+def is_scored_by_its_teacher(directory: Path, *settings: str) -> bool | None:
+    """Whether a reward model or judge in these settings of an evaluate run trained what the run measures, or chose it.
+
+    None where it is not known what the run measures. That both learned from the same judgments does not count.
+    """
+    record = read_record(directory)
+    policies = [] if record is None else [parent_path(directory, one) for one in record.parents if one.field in MEASURED]
+    if record is None or not policies:
+        return None
+    measures = Measures.of(record, directory, settings)
+    return any((trained_against(str(policy), measures) or frozenset()) & {"reward", "judge"} for policy in policies)
+
+
+def require_held_out(directory: Path, setting: str) -> None:
+    """Refuse the reward model in this setting of an evaluate run if it trained what the run measures, or chose it.
+
+    Raises:
+        ConfigError: it did.
+    """
+    if is_scored_by_its_teacher(directory, setting):
+        raise ConfigError(
+            f"{setting}: this reward model trained what is measured, or chose it, so it is not held out. Name one that no policy was "
+            "trained on, or leave it out"
+        )
 
 
 def _led_to(home: Path) -> Iterator[tuple[RunRecord, list[Parent]]]:

@@ -34,6 +34,7 @@ from palate.evaluation.intervals import mean
 from palate.evaluation.published_figures import published_figures
 from palate.evaluation.rule_audit import audited
 from palate.evaluation.standing_controls import Control, control_answers, with_gold, written_controls
+from palate.evaluation.trained_against import require_held_out
 from palate.evaluation.training_prompts import prompt_digest
 from palate.models.causal import CausalPolicy
 from palate.models.load import load_policy, load_reference
@@ -120,7 +121,9 @@ class Evaluate:
             raise ConfigError("sycophancy asks the questions of evals further: name files of evals with known answers in evals")
 
     def run(self, run: Run) -> None:
-        """Write `completions.jsonl`, `evals.jsonl` and the means."""
+        """Write `completions.jsonl`, `evals.jsonl` and the means. Raises ConfigError where `held_out_reward` trained the model."""
+        if self.held_out_reward is not None:
+            require_held_out(run.directory, "held_out_reward")
         with run.progress(3, "evaluate") as advance:
             policy = None if self.model is None else load_policy(model_at(self.model), dtype=self.dtype)
             completions = self._completions(run, policy)

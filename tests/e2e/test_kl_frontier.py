@@ -45,7 +45,7 @@ def small_demo() -> dict[str, Any]:
     return {"name": "small", "seed": 0, "stages": stages}
 
 
-def test_the_demo_has_one_frontier_over_kl_strengths(tmp_path: Path) -> None:
+def test_the_demo_has_one_frontier_over_kl_strengths(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "small.yaml").write_text(yaml.safe_dump(small_demo(), sort_keys=False))
     assert main(["run", str(tmp_path / "small.yaml"), "--runs", str(tmp_path / "runs"), "device=cpu"]) == 0
     runs = standing(tmp_path / "runs")
@@ -71,3 +71,6 @@ def test_the_demo_has_one_frontier_over_kl_strengths(tmp_path: Path) -> None:
         )
     page = (runs["report"] / "report.html").read_text()
     assert [words for words in ('id="kl-strength"', ">0.05 tuned<", "Held-out score", "Trained-on score") if words not in page] == []
+    wrong = ["eval-ppo.held_out_reward=$reward", "eval-ppo.reward=$check", "--only", "eval-ppo"]
+    assert main(["run", str(tmp_path / "small.yaml"), "--runs", str(tmp_path / "runs"), "device=cpu", *wrong]) == 2
+    assert "so it is not held out. Name one that no policy was trained on" in capsys.readouterr().err

@@ -17,6 +17,7 @@ from palate.evaluation.intervals import Estimate, mean, paired_difference
 from palate.evaluation.kl_sweep import kl_sweep
 from palate.evaluation.report.lever_records import KLSweep, SweepPoint, SweepScore
 from palate.evaluation.report.sweep_section import sweep_chart, sweep_takeaway
+from palate.evaluation.trained_against import is_scored_by_its_teacher
 from palate.runs.record import Parent, RunPlan, read_record
 from palate.runs.run import open_run
 from palate.stages.report import Report, ReportedModel
@@ -170,22 +171,23 @@ def test_scores_are_compared_with_the_best_run_and_the_tuned_run_is_marked(tmp_p
     assert not any(one.is_tuned for one in kl_sweep(runs, start, "SFT").points)
 
 
-def test_a_held_out_reward_model_that_trained_a_run_is_refused(tmp_path: Path, start: EvaluatedModel) -> None:
+def test_a_reward_model_that_only_watched_the_training_is_held_out(tmp_path: Path) -> None:
     check, other = (reward_run(tmp_path, name) for name in ("check", "other"))
-    runs = [online(tmp_path, 0.1), online(tmp_path, 1.0, reward=check)]
-    evaluated = [str(model_of(tmp_path, run, [0.5, 0.6], 1.0, run.name, check)) for run in runs]
-    with pytest.raises(ConfigError, match="was trained on its held_out_reward"):
-        kl_sweep(evaluated, start, "SFT")
+
+    def is_taught(trained: Path, name: str) -> bool | None:
+        return is_scored_by_its_teacher(model_of(tmp_path, trained, [0.5, 0.6], 1.0, name, check), "held_out_reward")
+
+    assert is_taught(online(tmp_path, 0.1), "none") is False
+    assert is_taught(online(tmp_path, 1.0, reward=check), "taught") is True
     watched = online(tmp_path, 2.0, reward=other)
     record = read_record(watched)
     assert record is not None
-    replace(record, parents=(*record.parents, parent_of("held_out.reward", check))).write(watched)
-    evaluated[1] = str(model_of(tmp_path, watched, [0.5, 0.6], 1.0, "watched", check))
-    assert len(kl_sweep(evaluated, start, "SFT").points) == 2, "a reward model that only watched the training is held out"
-    chosen = replace(record, config={**record.config, "keep": {"kind": "best_reward"}})
-    replace(chosen, parents=(*record.parents, parent_of("held_out.reward", check))).write(watched)
-    with pytest.raises(ConfigError, match="was trained on its held_out_reward"):
-        kl_sweep(evaluated, start, "SFT")
+    both = (*record.parents, parent_of("held_out.reward", check))
+    replace(record, parents=both).write(watched)
+    assert is_taught(watched, "watched") is False
+    replace(record, parents=both, config={**record.config, "keep": {"kind": "best_reward"}}).write(watched)
+    assert is_taught(watched, "chosen") is True
+    assert is_scored_by_its_teacher(evaluated_run(tmp_path, "strange", [completion(0)]), "held_out_reward") is None
 
 
 def test_other_settings_of_a_run_are_named_beside_those_of_the_best(tmp_path: Path, start: EvaluatedModel) -> None:
