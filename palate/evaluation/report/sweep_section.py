@@ -42,7 +42,8 @@ def _too_low(sweep: KLSweep, point: SweepPoint) -> str:
         return f"{at} is not measurably worse ({gain(point.below_best)}), {far}: no harm of a low price is shown."
     over = point.over_start
     where = "" if over is None else _beside_start(over, sweep.start_name)
-    return f"Too low goes off the rails: {at} ends {gain(point.below_best)} below that, at \u221aKL {number(point.sqrt_kl, 1)}{where}."
+    far = f"at \u221aKL {number(point.sqrt_kl, 1)}"
+    return f"Too low goes off the rails: at {at} it is {number(point.value.value)} ({gain(point.below_best)}), {far}{where}."
 
 
 def _scores(point: SweepPoint) -> str:
@@ -66,7 +67,7 @@ def _not_alone(sweep: KLSweep) -> str:
     runs = [f"{coefficient(point.coefficient)} has {listed(point.others)}" for point in sweep.points if point.others]
     if not runs:
         return ""
-    return f"The coefficient is not the only cause. Beside {coefficient(sweep.best.coefficient)}, {'; '.join(runs)}."
+    return f"The coefficient may not be the only cause. Beside {coefficient(sweep.best.coefficient)}, {'; '.join(runs)}."
 
 
 def _too_high(sweep: KLSweep, point: SweepPoint) -> str:
@@ -78,7 +79,7 @@ def _too_high(sweep: KLSweep, point: SweepPoint) -> str:
         return f"{at} is not measurably worse ({gain(point.below_best)}): no harm of a high price is shown."
     if over is None or over.excludes_zero:
         where = "" if over is None else _beside_start(over, sweep.start_name)
-        return f"A high price costs gain and does not stop it: {at} ends {gain(point.below_best)} below the best{where}."
+        return f"A high price costs gain and does not stop it: at {at} it is {number(point.value.value)} ({gain(point.below_best)}){where}."
     return f"Too high changes nothing: at {at} the policy is not measurably apart from {sweep.start_name} ({gain(over)})."
 
 

@@ -239,12 +239,12 @@ BEST = point(0.1, 0.7, 0.15, None, 2)
 def test_the_sentence_follows_the_intervals() -> None:
     text = said(point(0.001, 0.5, -0.05, -0.2, 16), BEST, point(10, 0.55, 0.0, -0.15, 0.01))
     assert text.startswith("Gold is highest at the coefficient 0.1: 0.70 (0.68 to 0.72), +0.15, 15 SE against SFT.")
-    assert "Too low goes off the rails: 0.001 ends \u22120.20, 20 SE below that, at \u221aKL 4.0 and below SFT" in text
+    assert "Too low goes off the rails: at 0.001 it is 0.50 (\u22120.20, 20 SE), at \u221aKL 4.0 and below SFT" in text
     assert "Too high changes nothing: at 10 the policy is not measurably apart from SFT" in text
     assert "at \u221aKL 4.0: no harm of a low price is shown" in said(point(0.001, 0.69, 0.14, -0.01, 16), BEST)
     assert "no harm of a high price is shown" in said(BEST, point(10, 0.69, 0.14, -0.01, 1))
     text = said(BEST, point(10, 0.6, 0.05, -0.1, 0.2))
-    assert "A high price costs gain and does not stop it: 10 ends" in text
+    assert "A high price costs gain and does not stop it: at 10 it is 0.60 (\u22120.10, 9.8 SE) and above SFT" in text
     assert "0.1 is the smallest one, so none of these is shown to be too low." in text
     assert "0.1 is the largest one, so none of these is shown to be too high." in said(point(0.001, 0.5, -0.05, -0.2, 16), BEST)
 
@@ -258,7 +258,7 @@ def test_the_sentence_says_whether_scores_show_the_loss_and_what_else_differs() 
     text = of(up, up, others=("no texts", "24 prompts instead of 48"))
     assert "There the trained-on score is higher (+1.50, 147 SE), and the held-out score is higher" in text
     assert ": no score shows the loss." in text
-    assert text.endswith("The coefficient is not the only cause. Beside 0.1, 0 has no texts and 24 prompts instead of 48.")
+    assert text.endswith("The coefficient may not be the only cause. Beside 0.1, 0 has no texts and 24 prompts instead of 48.")
     assert "the held-out score is lower (\u22120.40, 39 SE)." in of(up, down)
     assert "the held-out score is not measurably apart (+0.01, 1.0 SE)." in of(up, level)
     assert "only cause" not in of(up, down)
