@@ -103,7 +103,8 @@ def _led_to(home: Path) -> Iterator[tuple[RunRecord, list[Parent]]]:
     record = read_record(home)
     if record is None:
         return
-    parents = [one for one in record.parents if (record.stage not in MEASURING or one.field in MEASURED) and not _only_watches(record, one)]
+    parents = [one for one in record.parents if record.stage not in MEASURING or one.field in MEASURED]
+    parents = [one for one in parents if not _only_watches(record, one)]
     yield record, parents
     for parent in parents:
         further = _home(parent_path(home, parent))
