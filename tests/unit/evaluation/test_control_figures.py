@@ -97,7 +97,7 @@ def test_the_page_has_the_sweep_the_levers_and_the_controls() -> None:
     for anchor in ("kl-strength", "levers", "controls"):
         assert f'<section id="{anchor}">' in page
         assert f'href="#{anchor}"' in page
-    assert "Too low goes off the rails: 0.001 ends" in page
+    assert "Too low goes off the rails: at 0.001 it is" in page
     assert '<th scope="row">0.001</th>' in page
     assert "Label &lt;noise&gt;" in page
     assert "<noise>" not in page
