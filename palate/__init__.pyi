@@ -507,6 +507,7 @@ def evaluate(
     lm_eval: Choice | None = ...,
     reward: Data | Model | None = ...,
     rewards: Mapping[str, Choice] = ...,
+    held_out_reward: Data | Model | None = ...,
     reference: Model | None = ...,
     rules: Choice | None = ...,
     gold: Function | None = ...,
