@@ -23,8 +23,7 @@ class Members:
         other_models: further models with the tokenizer of `model`. Members start in turn from `model` and from these. None lets all members
             start from `model`.
         bootstrap: prompts draws as many prompts as there are for each member, with replacement, and with all their judgments. none gives
-            every member all prompts. auto is prompts on a shared trunk, where little else tells members apart, and none otherwise, because a
-            member that misses a third of the prompts is a worse model.
+            every member all prompts.
         trunk: own trains a model per member, or an adapter per member where there are `adapters`. shared trains one model with heads for
             each member.
         heads: own draws the first heads of each member anew. same starts all members with the same heads, as averaging their weights needs.
@@ -32,7 +31,7 @@ class Members:
 
     count: Count = 4
     other_models: tuple[ModelInput, ...] = ()
-    bootstrap: Literal["auto", "none", "prompts"] = "auto"
+    bootstrap: Literal["none", "prompts"] = "prompts"
     trunk: Literal["own", "shared"] = "own"
     heads: Literal["own", "same"] = "own"
 
@@ -55,11 +54,6 @@ class Members:
                 "Raise count, so that each model has a member, or name fewer models"
             )
 
-    @property
-    def draws(self) -> bool:
-        """True where each member learns from a draw of the prompts."""
-        return self.bootstrap == "prompts" or (self.bootstrap == "auto" and self.trunk == "shared")
-
     def starts(self, model: str) -> dict[str, str]:
         """Return the models from which the members start in turn, each by the setting that names it. `model` is the stage's own."""
         return {"model": model, **{f"members.other_models.{k}": path for k, path in enumerate(self.other_models)}}
@@ -72,7 +66,7 @@ def drawn_prompts(count: int, seed: int) -> list[int]:
 
 def bootstrapped(judged: Sequence[JudgedPrompt], members: Members, seed: int) -> list[JudgedPrompt]:
     """Return the prompts that a member with this seed learns from; a prompt that was drawn twice stands there twice."""
-    if not members.draws:
+    if members.bootstrap == "none":
         return list(judged)
     return [judged[k] for k in drawn_prompts(len(judged), derive_seed(seed, "bootstrap"))]
 
@@ -90,7 +84,7 @@ def on_shared_trunk(judged: Sequence[JudgedPrompt], dimensions: Sequence[str], m
     """
     heads = member_heads(dimensions, members.count)
     times = np.ones((members.count, len(judged)), dtype=int)
-    if members.draws:
+    if members.bootstrap == "prompts":
         drawn = (drawn_prompts(len(judged), derive_seed(seed, "bootstrap", k)) for k in range(members.count))
         times = np.stack([np.bincount(numbers, minlength=len(judged)) for numbers in drawn])
     result = []
