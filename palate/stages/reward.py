@@ -13,7 +13,7 @@ from palate.config.artifacts import model_at
 from palate.config.types import Amount, Count, Input, ModelInput, name_of_kind
 from palate.core import ConfigError, DataError, Preference, derive_seed
 from palate.core.process import before_sharing_out
-from palate.data.data_sources import DataInput, data_name, read_data, sources_of, unweighted_sources, weights_of
+from palate.data.data_sources import DataInput, data_name, read_data, sources_of, unweighted_sources
 from palate.data.formats import MEAN, ColumnTypes, Recognised, read_preferences
 from palate.data.jsonl import write_rows
 from palate.data.prompt_region import PromptRegion
@@ -38,7 +38,7 @@ from palate.training.bootstrap import Members
 from palate.training.checkpoints import check_stop
 from palate.training.comparisons import judged_prompts
 from palate.training.epochs import mixture_of, sources_summary
-from palate.training.fit import epochs_of, fit, mean_loss, warn_of_few_steps
+from palate.training.fit import epochs_of, fit, measured, warn_of_few_steps
 from palate.training.keep import Best, Keep, Last
 from palate.training.learner import Learner
 from palate.training.length_head import LengthHead, LengthPenalty, with_length, without_length
@@ -47,6 +47,7 @@ from palate.training.optimizer import AdamW
 from palate.training.rater_groups import RaterGroups, by_group, require_votes
 from palate.training.reward_batches import RewardBatches, scored_loss
 from palate.training.reward_task import RewardTask, check_dimensions
+from palate.training.source_losses import told_apart
 from palate.training.template_remarks import tell_of
 
 
@@ -174,7 +175,7 @@ class Reward:
     def _trained(self, run: Run, task: RewardTask, model: ScalarModel) -> dict[str, object]:
         """Train a model, write it with its report card and its predictions, and return the figures of the summary."""
         data = task.data
-        mixture = mixture_of(task.source_names, weights_of(self.preferences))
+        mixture = mixture_of(run, task.source_names, self.preferences)
         epochs = epochs_of(run, task.count, self.prompts_per_step, self.epochs, lambda k: data.judged[k].source, mixture)
         warn_of_few_steps(run, epochs, sum(len(data.judged[k].pairs) for k in task.training))
         learned = data.learned(self.optimizer.lr)
@@ -186,11 +187,11 @@ class Reward:
         of_scores = data.loss_of_scores(learned, lambda: learner.steps_done / epochs.steps)
         if self.length_head is None:
             loss = partial(scored_loss, model, of_scores)
-            last = fit(run, learner, epochs, batches, loss, "reward", search(self.keep, lambda: mean_loss(batches(task.choosing), loss)))
+            last = fit(run, learner, epochs, batches, loss, "reward", search(self.keep, lambda: measured(batches(task.choosing), loss)))
         else:
             penalty = LengthPenalty(self.length_head, model, of_scores)
             whole = penalty.batches(batches)
-            last = fit(run, learner, epochs, whole, penalty, "reward", search(self.keep, lambda: mean_loss(whole(task.choosing), penalty)))
+            last = fit(run, learner, epochs, whole, penalty, "reward", search(self.keep, lambda: measured(whole(task.choosing), penalty)))
         model = trained(run, model, self.adapters, learner)
         both_heads = None if self.length_head is None else length_of_rows(joined_predictions(model, task))
         model = model if self.length_head is None else without_length(model)
@@ -239,7 +240,7 @@ class Reward:
         if not train_prompts or not test_prompts:
             raise DataError(f"{name}: nothing is left to {'test' if train_prompts else 'train'} on; {sorted(set(dropped + dropped_test))}")
         check_dimensions(run, dimensions, test_prompts, name if self.held_out is None else data_name(self.held_out))
-        data = RewardBatches.of(self.objective, train_prompts + choosing_prompts, self.rater_weights)
+        data = RewardBatches.of(self.objective, told_apart(train_prompts + choosing_prompts), self.rater_weights)
         if data.unused:
             run.dropped("rankings", list(data.unused))
         choosing_conversations = {preference.prompt.conversation for preference in choosing}
