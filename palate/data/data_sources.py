@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol, TypeVar, cast
@@ -193,6 +194,17 @@ def stream_data(
                 yield Dropped(row.source, EXCLUDED_SOURCE) if is_excluded else replace(row, source_name=source.called)
 
 
+def taking_turns(rows: Sequence[T], source_name: Callable[[T], str]) -> list[T]:
+    """Return the rows with the sources taking turns, so that the first of them are of all sources; one source keeps its order."""
+    turns: Counter[str] = Counter()
+    order = []
+    for number, row in enumerate(rows):
+        name = source_name(row)
+        order.append((turns[name], number))
+        turns[name] += 1
+    return [rows[number] for _, number in sorted(order)]
+
+
 def content_beside_source(prompt: Prompt) -> tuple[object, str]:
     """Return what makes it the same prompt as another, whichever source each is from."""
     if prompt.source_name and prompt.fields.get(SOURCE) == prompt.source_name:
@@ -208,6 +220,8 @@ def of_source(row: T, name: str) -> T:
             made = replace(prompt, id=f"{name}/{prompt.id}", fields={SOURCE: name, **prompt.fields}, source_name=name)
         case Preference() as pair:
             made = replace(pair, prompt=of_source(pair.prompt, name))
+        case Demonstration() as demonstration:
+            made = replace(demonstration, source_name=name)
         case UnpairedPreference() as one:
             made = replace(one, prompt=of_source(one.prompt, name), id=one.id and f"{name}/{one.id}")
         case (Prompt() as prompt, completions):

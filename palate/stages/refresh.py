@@ -75,7 +75,7 @@ class Refresh:
 
     reward: Input
     preferences: DataInput
-    samples: Input
+    samples: DataInput
     columns: ColumnTypes = field(default_factory=Recognised)
     replay: tuple[Input, ...] = ()
     replay_share: Share = 0.5
@@ -92,6 +92,7 @@ class Refresh:
     def check(self) -> None:
         """Raise ConfigError when a share is out of range."""
         unweighted_sources(self.preferences)
+        unweighted_sources(self.samples)
         if not 0 < self.held_out_share < 1:
             raise ConfigError(f"held_out_share must lie between 0 and 1, got {self.held_out_share}: a new model needs a test")
         if not self.replay_share < 1:

@@ -10,10 +10,10 @@ from typing import Any, Literal
 from torch import nn
 
 from palate.config.artifacts import model_at
-from palate.config.types import Amount, Count, Input, ModelInput, name_of_kind
+from palate.config.types import Amount, Count, ModelInput, name_of_kind
 from palate.core import ConfigError, DataError, Preference, derive_seed
 from palate.core.process import before_sharing_out
-from palate.data.data_sources import DataInput, data_name, read_data, sources_of, unweighted_sources
+from palate.data.data_sources import DataInput, data_name, read_data, sources_of, taking_turns, unweighted_sources
 from palate.data.formats import MEAN, ColumnTypes, Recognised, read_preferences
 from palate.data.jsonl import write_rows
 from palate.data.prompt_region import PromptRegion
@@ -22,7 +22,15 @@ from palate.distributed.ranks import from_writer
 from palate.evaluation.active_learning import DrawnMembers, TrainedMembers, ask_next
 from palate.evaluation.ensemble_summary import ensemble_summary, joined_predictions
 from palate.evaluation.reward_check.length_effect import length_of_rows
-from palate.evaluation.reward_model import REFERENCE_PROMPTS, assess, card_of, normalisation_of, predictions, reference_samples
+from palate.evaluation.reward_model import (
+    REFERENCE_PROMPTS,
+    assess,
+    assess_sources,
+    card_of,
+    normalisation_of,
+    predictions,
+    reference_samples,
+)
 from palate.models.adapters import LoRA, four_bit_of
 from palate.models.precision import DType, dtype_of
 from palate.models.reward_file import member_heads
@@ -93,7 +101,7 @@ class Reward:
     columns: ColumnTypes = field(default_factory=Recognised)
     dimension: str = MEAN
     held_out: DataInput | None = None
-    reference_samples: Input | None = None
+    reference_samples: DataInput | None = None
     held_out_share: float = 0.1
     limit: Count | None = None
     leave_out: PromptRegion | None = None
@@ -118,6 +126,7 @@ class Reward:
         """Raise ConfigError when a share or a weight is out of range, settings contradict each other, or a package is missing."""
         sources_of(self.preferences)
         unweighted_sources(self.held_out)
+        unweighted_sources(self.reference_samples)
         check_packages(self.optimizer, self.adapters)
         if (self.held_out is None or isinstance(self.keep, Best)) and not 0 < self.held_out_share < 1:
             raise ConfigError(f"held_out_share must lie between 0 and 1, got {self.held_out_share}: a reward model needs a test")
@@ -209,6 +218,7 @@ class Reward:
             **({} if model.likelihood is None else {"likelihood": model.likelihood.figures(model.heads)}),
             "spread": spread,
             "held_out": figures,
+            **assess_sources(rows),
             **({} if self.length_head is None else {"length": {"both_heads": both_heads, "quality_head": length_of_rows(rows)}}),
             **self._asked_next(run, model, task),
         }
@@ -249,7 +259,7 @@ class Reward:
         if not count:
             unused = sorted(set(data.unused))
             raise DataError(f"{name}: {name_of_kind(self.objective)} can use none of the preferences; {unused}")
-        return RewardTask(dimensions, dimensions, data, count, train_prompts, test_prompts)
+        return RewardTask(dimensions, dimensions, data, count, train_prompts, told_apart(test_prompts))
 
     def _untrained(self, run: Run, dimensions: tuple[str, ...], heads_of: Run) -> ScalarModel:
         """Return the model as it will learn, with new heads, drawn from the seed of the run `heads_of`."""
@@ -306,6 +316,7 @@ class Reward:
         if self.reference_samples is not None:
             _, trees = reference_samples(run, self.reference_samples, reward)
         else:
-            trees = [prompt.tree for prompt in task.judged[:REFERENCE_PROMPTS]]
+            judged = taking_turns(task.judged, lambda prompt: prompt.source_name)
+            trees = [prompt.tree for prompt in judged[:REFERENCE_PROMPTS]]
         model.normalisation, spread = normalisation_of(reward.score_trees(trees), len(task.heads) // len(task.dimensions))
         return spread

@@ -107,7 +107,10 @@ def test_in_python_a_list_of_sources_is_told_from_rows() -> None:
         ([{"path": "a", "type": "chatml.intl"}], "there is no type 'chatml.intl' of rows. Did you mean 'chatml.intel'"),
         ([{"path": "a", "name": "x/y"}], "the name of a source"),
         ([{"path": "a", "wieght": 2}], "DataSource has no 'wieght'. Did you mean 'weight'"),
-        ([{"path": "a", "weight": 0}], "the source .a. has the weight 0. Take the source out of the list to learn nothing of it, or give it"),
+        (
+            [{"path": "a", "weight": 0}],
+            "the source .a. has the weight 0. Take the source out of the list to learn nothing of it, or give it",
+        ),
         ([""], "data is empty"),
     ],
 )
