@@ -13,7 +13,18 @@ import yaml
 from palate.config.read import dump_config, map_inputs, read_config
 from palate.config.settings import Settings
 from palate.core import ConfigError, DataError
-from palate.data.data_sources import DataInput, DataSource, data_name, read_data, sources_of, stream_data, unweighted_sources, weights_of
+from palate.data.data_sources import (
+    DataInput,
+    DataSource,
+    data_name,
+    metric_word,
+    read_data,
+    sources_of,
+    stream_data,
+    taking_turns,
+    unweighted_sources,
+    weights_of,
+)
 from palate.data.exclusions import Exclusion, Exclusions, excluding
 from palate.data.formats import (
     RECOGNISED,
@@ -111,6 +122,8 @@ def test_in_python_a_list_of_sources_is_told_from_rows() -> None:
             [{"path": "a", "weight": 0}],
             "the source .a. has the weight 0. Take the source out of the list to learn nothing of it, or give it",
         ),
+        (["a.jsonl", {"path": "./a.jsonl", "name": "b"}], r"two sources have the path './a.jsonl'. Name each path once"),
+        ([{"path": "a", "name": "my cook"}, {"path": "b", "name": "my_cook"}], "one name in metrics: 'my cook' and 'my_cook'. Give each"),
         ([""], "data is empty"),
     ],
 )
@@ -172,6 +185,22 @@ def test_a_source_that_was_withdrawn_by_its_name_is_left_out_and_has_no_share(he
     assert [row.kind for row in table.dropped] == ["from a source that is excluded"] * 3 + ["empty completion"]
     assert {"" if isinstance(row, Dropped) else row.source_name for row in rows} == {"a", ""}
     assert weights_of(data) == {"a": 1, "b": 3}
+
+
+def test_an_odd_name_is_a_word_in_metrics() -> None:
+    assert [metric_word(name) for name in ("hh-rlhf", "owner/data:test", "my data (1)", "k\u00fcche", "a.b")] == [
+        "hh-rlhf", "owner_data_test", "my_data__1_", "k\u00fcche", "a_b",
+    ]  # fmt: skip
+
+
+def test_sources_take_turns_and_one_source_keeps_its_order() -> None:
+    assert taking_turns(["a1", "a2", "a3", "b1", "c1", "c2"], lambda row: row[0]) == ["a1", "b1", "c1", "a2", "c2", "a3"]
+    assert taking_turns([3, 1, 2], lambda _: "") == [3, 1, 2]
+
+
+def test_a_source_that_is_not_there_is_named(here: Path) -> None:
+    with pytest.raises(DataError, match=r"nothing\.jsonl"):
+        read_data(read(["a.jsonl", "nothing.jsonl"]), "", read_prompts, None, RECOGNISED)
 
 
 def test_a_run_stands_for_its_file(here: Path) -> None:
