@@ -161,9 +161,10 @@ def test_samples_of_several_sources_are_compared_with_each_other(tmp_path: Path)
     other = sampled(tmp_path, "other", "the guests", "the cook", text=" has salt")
     simulated = Simulated("tests.unit.stages.online.golden:dimensions")
     run = ran(Collect((one, other), simulated, held_out=0), tmp_path / "run", "collect")
-    (row,) = rows_of(run, "comparisons.jsonl")
-    assert row["id"].startswith("one/0"), "the prompt that both have, and no other has two completions"
-    assert {each["text"] for each in row["candidates"]} == {" has rice", " has salt"}
+    _, row = rows_of(run, "comparisons.jsonl")
+    assert row["item"]["id"].startswith("one/0"), "the prompt that both have; no other has two completions"
+    assert {each["text"] for each in row["item"]["candidates"]} == {" has rice", " has salt"}
+    assert [one["fields"] for one in rows_of(run, "preferences.jsonl")] == [{"source": "one"}]
     with pytest.raises(ConfigError, match="a weight would have no effect"):
         Collect((DataSource(one, weight=1),), simulated).check()
 
