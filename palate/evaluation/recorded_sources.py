@@ -17,7 +17,7 @@ from palate.runs.record import RunRecord, parent_path, setting_at
 SETTINGS = ("data", "preferences", "prompts", "held_out", "samples", "reference_samples", "replay", "demonstrations", "texts")
 """Settings that name one path or several sources."""
 
-LISTS_OF_PATHS = {("refresh", "held_out"), ("refresh", "replay"), ("train_rules", "held_out")}
+LISTS_OF_PATHS = {("refresh", "held_out"), ("refresh", "replay"), ("rules", "held_out")}
 """(stage, setting) of this name that hold a list of paths without names."""
 
 
