@@ -124,12 +124,10 @@ def metric_word(name: str) -> str:
     return re.sub(r"[^\w-]", "_", name)
 
 
-def unweighted_sources(data: DataInput | None) -> tuple[DataSource, ...]:
-    """Return the sources of a setting that reads every row once. Raises ConfigError as `sources_of`, and where one has a weight."""
-    sources = sources_of(data)
-    if any(one.weight is not None for one in sources):
+def check_unweighted(*settings: DataInput | None) -> None:
+    """Check settings that read every row once. Raises ConfigError as `sources_of`, and where a source has a weight."""
+    if any(one.weight is not None for data in settings for one in sources_of(data)):
         raise ConfigError("every row is read once here, so a weight would have no effect. Leave weights out, or give a source a `limit`")
-    return sources
 
 
 def weights_of(data: DataInput) -> dict[str, float]:

@@ -12,7 +12,7 @@ from typing import Any
 
 from palate.config.types import Count, Input
 from palate.core import ConfigError, DataError, Prompt, Sampling, derive_seed
-from palate.data.data_sources import DataInput, data_name, read_data, unweighted_sources
+from palate.data.data_sources import DataInput, check_unweighted, data_name, read_data
 from palate.data.files import read_json, write_json
 from palate.data.formats import RECOGNISED, read_texts
 from palate.data.jsonl import write_rows
@@ -56,7 +56,7 @@ class TaxProbes:
         """Raise ConfigError where nothing would be measured."""
         if self.texts is None and not self.evals:
             raise ConfigError("tax measures nothing: name held-out texts in tax.texts, evals in tax.evals, or both")
-        unweighted_sources(self.texts)
+        check_unweighted(self.texts)
         if self.only and not self.evals:
             raise ConfigError("tax.only names evals, and there are no files of evals: name them in tax.evals")
 

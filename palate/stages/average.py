@@ -12,7 +12,7 @@ from torch import Tensor
 from palate.config.artifacts import model_at, models_at
 from palate.config.types import Amount, ModelInput
 from palate.core import ConfigError, ModelError
-from palate.data.data_sources import DataInput, data_name, read_data, unweighted_sources
+from palate.data.data_sources import DataInput, check_unweighted, data_name, read_data
 from palate.data.formats import RECOGNISED, read_preferences
 from palate.data.jsonl import write_rows
 from palate.evaluation.reward_model import assess, assess_sources, card_of, normalisation_of, predictions, reference_samples
@@ -53,8 +53,7 @@ class Average:
 
     def check(self) -> None:
         """Raise ConfigError when there is nothing to average."""
-        unweighted_sources(self.reference_samples)
-        unweighted_sources(self.held_out)
+        check_unweighted(self.reference_samples, self.held_out)
         if not self.models:
             raise ConfigError("models must name models to average, got none")
 

@@ -12,7 +12,7 @@ from typing import Any
 from palate.agreement import concluded, rater_noise_ceiling, smoothed_share
 from palate.config.types import Amount, Count, Share
 from palate.core import Comparison, Completion, ConfigError, Conversation, DataError, Judgment, Prompt, derive_seed
-from palate.data.data_sources import DataInput, data_name, unweighted_sources
+from palate.data.data_sources import DataInput, check_unweighted, data_name
 from palate.data.exchange import Exchange, ExchangeItem, write_exchange
 from palate.data.jsonl import write_rows
 from palate.data.judgment_rows import judgment_row, voted_preference_row
@@ -66,7 +66,7 @@ class Collect:
 
     def check(self) -> None:
         """Raise ConfigError when there is no dimension, too few raters, or raters who cannot see so many completions at once."""
-        unweighted_sources(self.samples)
+        check_unweighted(self.samples)
         if not self.dimensions:
             raise ConfigError("dimensions is empty, but raters need a question. Use [overall]")
         if not 2 <= self.completions_per_comparison <= MOST_AT_ONCE:

@@ -11,7 +11,7 @@ from palate.config.types import Count, RuleFileInput
 from palate.core import Completion, ConfigError, DataError, Judgment, Prompt, derive_seed
 from palate.data import cells
 from palate.data.cells import InvalidRow
-from palate.data.data_sources import DataInput, data_name, taking_turns, unweighted_sources
+from palate.data.data_sources import DataInput, check_unweighted, data_name, taking_turns
 from palate.data.exchange import Candidate, Exchange, ExchangeItem, RaterInfo, Vote, rule_questions, write_exchange
 from palate.data.exchange.rule_questions import RULE
 from palate.data.exclusions import excluded_now
@@ -48,7 +48,7 @@ class CollectRules:
 
     def check(self) -> None:
         """Raise ConfigError when there are fewer simulated people than a question needs."""
-        unweighted_sources(self.samples)
+        check_unweighted(self.samples)
         if isinstance(self.from_, RuleRaters) and self.raters_per_question > self.from_.raters:
             raise ConfigError(
                 f"raters_per_question must be at most {self.from_.raters}, the number of raters, got {self.raters_per_question}"

@@ -12,7 +12,7 @@ from palate.config.artifacts import model_at
 from palate.config.functions import load_gold
 from palate.config.types import Count, FunctionInput, Input, ModelInput
 from palate.core import Completion, ConfigError, Prompt, Sampling, derive_seed
-from palate.data.data_sources import DataInput, unweighted_sources
+from palate.data.data_sources import DataInput, check_unweighted
 from palate.data.exchange import Exchange, ExchangeItem, write_exchange
 from palate.data.formats import ColumnTypes, Recognised, sample_row
 from palate.data.jsonl import write_rows
@@ -97,7 +97,7 @@ class Compare:
     def check(self) -> None:
         """Raise ConfigError where fewer than two policies meet, a policy stands twice, or nobody compares."""
         check_distinct(self.policies)
-        unweighted_sources(self.prompts)
+        check_unweighted(self.prompts)
         self.sampler.check(self.sampling)
         if self.reward is not None and self.rewards:
             raise ConfigError("compare takes a reward model in reward, or parts in rewards, and not both")

@@ -13,7 +13,7 @@ from palate.config.artifacts import model_at
 from palate.config.types import Amount, Count, ModelInput, name_of_kind
 from palate.core import ConfigError, DataError, TrainingError, derive_seed
 from palate.core.process import before_sharing_out
-from palate.data.data_sources import DataInput, data_name, read_data, sources_of, unweighted_sources
+from palate.data.data_sources import DataInput, check_unweighted, data_name, read_data, sources_of
 from palate.data.formats import MEAN, ColumnTypes, Recognised, read_preferences
 from palate.distributed.windows import windows
 from palate.evaluation.tax import TaxMeter, TaxProbes
@@ -130,7 +130,7 @@ class Direct:
     def check(self) -> None:
         """Raise ConfigError when settings contradict each other."""
         sources_of(self.preferences)
-        unweighted_sources(self.held_out)
+        check_unweighted(self.held_out)
         check_keep(self.keep, self.held_out)
         check_packages(self.optimizer, self.adapters)
         if self.reference_update is not None and (self.adapters is not None or self.dtype not in ("auto", "float32")):

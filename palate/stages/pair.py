@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from palate.config.types import Input, Share
 from palate.core import Completion, ConfigError, DataError, Preference, Prompt, derive_seed
-from palate.data.data_sources import DataInput, data_name, read_data, unweighted_sources
+from palate.data.data_sources import DataInput, check_unweighted, data_name, read_data
 from palate.data.formats import RECOGNISED, preference_row, read_preferences
 from palate.data.jsonl import write_rows
 from palate.models.precision import DType
@@ -50,8 +50,7 @@ class Pair:
 
     def check(self) -> None:
         """Raise ConfigError when only one of `replay` and `replay_share` is set, or there is not exactly one reward."""
-        unweighted_sources(self.samples)
-        unweighted_sources(self.replay)
+        check_unweighted(self.samples, self.replay)
         require_one_reward("pair", self.reward, self.rewards)
         if (self.replay is None) != (self.replay_share == 0):
             raise ConfigError("replay and replay_share need each other: set both, or neither")

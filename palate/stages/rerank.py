@@ -13,7 +13,7 @@ from palate.config.artifacts import model_at
 from palate.config.functions import load_gold
 from palate.config.types import Count, FunctionInput, Input, ModelInput
 from palate.core import Completion, ConfigError, DataError, Prompt, Sampling, derive_seed
-from palate.data.data_sources import DataInput, data_name, unweighted_sources
+from palate.data.data_sources import DataInput, check_unweighted, data_name
 from palate.data.formats import ColumnTypes, Recognised, completion_row, sample_row
 from palate.data.jsonl import write_rows
 from palate.distributed.ranks import from_writer
@@ -66,8 +66,7 @@ class Rerank:
 
     def check(self) -> None:
         """Raise ConfigError where the sampler cannot draw so, or there is not exactly one reward or one source of completions."""
-        unweighted_sources(self.prompts)
-        unweighted_sources(self.samples)
+        check_unweighted(self.prompts, self.samples)
         require_one_reward("rerank", self.reward, self.rewards)
         named = [self.model is not None, self.prompts is not None]
         if any(named) if self.samples is not None else not all(named):

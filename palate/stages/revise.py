@@ -13,7 +13,7 @@ from palate.config.artifacts import model_at
 from palate.config.functions import load_gold
 from palate.config.types import Count, FunctionInput, ModelInput, Share
 from palate.core import Completion, ConfigError, DataError, Demonstration, Preference, Sampling, derive_seed
-from palate.data.data_sources import DataInput, data_name, read_data, unweighted_sources
+from palate.data.data_sources import DataInput, check_unweighted, data_name, read_data
 from palate.data.formats import (
     RECOGNISED,
     ColumnTypes,
@@ -82,8 +82,7 @@ class Revise:
 
     def check(self) -> None:
         """Raise ConfigError when settings contradict each other."""
-        unweighted_sources(self.samples)
-        unweighted_sources(self.demonstrations)
+        check_unweighted(self.samples, self.demonstrations)
         self.sampler.check(self.sampling)
         if (self.demonstrations is None) != (self.demonstrations_share == 0):
             raise ConfigError("demonstrations and demonstrations_share need each other: set both, or neither")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from operator import attrgetter
 from typing import Any, Literal
 
 from torch import nn
@@ -13,7 +14,7 @@ from palate.config.artifacts import model_at
 from palate.config.types import Amount, Count, ModelInput, name_of_kind
 from palate.core import ConfigError, DataError, Preference, derive_seed
 from palate.core.process import before_sharing_out
-from palate.data.data_sources import DataInput, data_name, read_data, sources_of, taking_turns, unweighted_sources
+from palate.data.data_sources import DataInput, check_unweighted, data_name, read_data, sources_of, taking_turns
 from palate.data.formats import MEAN, ColumnTypes, Recognised, read_preferences
 from palate.data.jsonl import write_rows
 from palate.data.prompt_region import PromptRegion
@@ -125,8 +126,7 @@ class Reward:
     def check(self) -> None:
         """Raise ConfigError when a share or a weight is out of range, settings contradict each other, or a package is missing."""
         sources_of(self.preferences)
-        unweighted_sources(self.held_out)
-        unweighted_sources(self.reference_samples)
+        check_unweighted(self.held_out, self.reference_samples)
         check_packages(self.optimizer, self.adapters)
         if (self.held_out is None or isinstance(self.keep, Best)) and not 0 < self.held_out_share < 1:
             raise ConfigError(f"held_out_share must lie between 0 and 1, got {self.held_out_share}: a reward model needs a test")
@@ -312,11 +312,9 @@ class Reward:
 
     def _normalise(self, run: Run, model: ScalarModel, task: RewardTask) -> float:
         """Set gain and bias so that the heads' sum has mean 0 and deviation 1 on reference samples; return its raw deviation."""
-        reward = LearnedReward(model)
         if self.reference_samples is not None:
-            _, trees = reference_samples(run, self.reference_samples, reward)
+            _, trees = reference_samples(run, self.reference_samples, LearnedReward(model))
         else:
-            judged = taking_turns(task.judged, lambda prompt: prompt.source_name)
-            trees = [prompt.tree for prompt in judged[:REFERENCE_PROMPTS]]
-        model.normalisation, spread = normalisation_of(reward.score_trees(trees), len(task.heads) // len(task.dimensions))
+            trees = [prompt.tree for prompt in taking_turns(task.judged, attrgetter("source_name"))[:REFERENCE_PROMPTS]]
+        model.normalisation, spread = normalisation_of(LearnedReward(model).score_trees(trees), len(task.heads) // len(task.dimensions))
         return spread

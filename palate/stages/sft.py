@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from palate.config.artifacts import model_at
 from palate.config.types import Amount, Count, ModelInput
 from palate.core.process import before_sharing_out
-from palate.data.data_sources import DataInput, data_name, sources_of, stream_data, unweighted_sources
+from palate.data.data_sources import DataInput, check_unweighted, data_name, sources_of, stream_data
 from palate.data.formats import ColumnTypes, Further, Recognised, stream_demonstrations
 from palate.models.adapters import LoRA, four_bit_of
 from palate.models.causal import CausalPolicy
@@ -70,7 +70,7 @@ class SFT:
     def check(self) -> None:
         """Raise ConfigError when `keep: best` has no held-out data, or a package is missing."""
         sources_of(self.data)
-        unweighted_sources(self.held_out)
+        check_unweighted(self.held_out)
         check_keep(self.keep, self.held_out)
         check_packages(self.optimizer, self.adapters)
 

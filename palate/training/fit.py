@@ -98,7 +98,7 @@ def measured(batches: Iterable[E], loss: Callable[[E], Sums]) -> HeldOutMeasurem
         for sums in shared(batches, loss):
             totals.add(sums)
     found = statistics(totals)
-    others = {f"held_out_{name}": value for name, value in found.items() if name.startswith(("accuracy/", "accuracy_of_", "loss_of_"))}
+    others = {name: value for name, value in found.items() if name.startswith(("accuracy/", "accuracy_of_", "loss_of_"))}
     return HeldOutMeasurement(found.get("loss/mean", math.nan), others=others)
 
 

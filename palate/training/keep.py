@@ -84,7 +84,7 @@ class HeldOutMeasurement:
     Attributes:
         loss: lower is better; for a reward, the negative reward.
         kl: nats per completion from the reference; 0 where there is none.
-        others: what does not choose weights, such as the loss of each source, by the names of its metrics.
+        others: what does not choose weights, such as the loss of each source, by the names of metrics of training.
     """
 
     loss: float
@@ -166,9 +166,10 @@ class Search:
 
     def _metrics(self, measurement: HeldOutMeasurement) -> dict[str, float]:
         """Return the measurement by the names of its metrics."""
+        others = {f"held_out_{name}": value for name, value in measurement.others.items()}
         if isinstance(self._keep, BestReward):
-            return {"held_out_reward/mean": -measurement.loss, "held_out_kl/mean": measurement.kl, **measurement.others}
-        return {"held_out_loss/mean": measurement.loss, **measurement.others}
+            return {"held_out_reward/mean": -measurement.loss, "held_out_kl/mean": measurement.kl, **others}
+        return {"held_out_loss/mean": measurement.loss, **others}
 
     def finish(self) -> dict[str, float]:
         """Restore the best weights, and return their step (counted from 1) and metrics. Where the last ones are kept, do nothing."""

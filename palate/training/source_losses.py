@@ -17,9 +17,6 @@ from palate.data.data_sources import metric_word
 from palate.objectives.reduce import MAXIMUM, Sums, Totals
 from palate.text.pack import PackedBatch, Tree
 
-SPLIT = ("loss", "accuracy")
-"""What is logged for each source; `accuracy` where the objective has one."""
-
 
 class SourcedExample(Protocol):
     """An example, a dataclass, that knows the source of its tree."""
@@ -78,9 +75,10 @@ def taken(batch: B, rows: Tensor) -> B:
 
 
 def statistics(totals: Totals) -> dict[str, float]:
-    """Return metrics as `thing/mean`, or as `thing/max` where the maximum is kept; those of a source as `thing_of_<name>/mean`."""
+    """Return metrics as `thing/mean`, or `thing/max` where the maximum is kept; loss and accuracy of a source as `thing_of_<name>/mean`."""
     found = {f"{name.removesuffix(MAXIMUM)}/{'max' if name.endswith(MAXIMUM) else 'mean'}": value for name, value in totals.means().items()}
     for source, own in totals.by_source.items():
-        means = own.means()
-        found |= {f"{thing}_of_{metric_word(source)}/mean": means[thing] for thing in SPLIT if thing in means}
+        means, word = own.means(), metric_word(source)
+        names = {"loss": f"loss_of_{word}/mean", "accuracy": f"accuracy_of_{word}/mean"}
+        found |= {name: means[thing] for thing, name in names.items() if thing in means}
     return found

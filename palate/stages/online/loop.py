@@ -205,15 +205,13 @@ class Loop:
     def measure_held_out(self) -> HeldOutMeasurement:
         """Measure reward and KL on one completion per held-out prompt, drawn with the same seed every time."""
         rollouts = self.sampler.draw_apart(self.held_out_prompts, 1, derive_seed(self.run.seed, "held_out"))
-        reference_logps = self._logps(self.reference, rollouts)
+        kl = float((rollouts.logps - self._logps(self.reference, rollouts)).sum() / len(rollouts.completions))
         if self.held_out_reward is not None:
             scores = held_out_scores(self.held_out_reward, rollouts)
         else:
             scores = self.rewards.score(rollouts.prompts, rollouts.groups, rollouts.trees, update=False).rewards
         rewards = self.shaping(scores, rollouts.ended, rollouts.lengths)
-        kl = float((rollouts.logps - reference_logps).sum() / len(rewards))
-        of_sources = {f"held_out_{name}": value for name, value in rewards_by_source(rollouts, rewards).items()}
-        return HeldOutMeasurement.of_reward(float(rewards.nanmean()), kl, of_sources)
+        return HeldOutMeasurement.of_reward(float(rewards.nanmean()), kl, rewards_by_source(rollouts, rewards))
 
     def restore(self) -> None:
         """Go on from the last checkpoint, where there is one."""

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from palate.config.types import OUTSIDE_KEY, Count, FunctionInput, Input, ModelInput, name_of_kind
 from palate.core import ConfigError, Sampling
-from palate.data.data_sources import DataInput, sources_of, unweighted_sources
+from palate.data.data_sources import DataInput, check_unweighted, sources_of
 from palate.data.formats import ColumnTypes, Recognised
 from palate.evaluation.tax import TaxProbes
 from palate.models.adapters import LoRA
@@ -141,7 +141,7 @@ class OnlineSettings:
     def check(self) -> None:
         """Raise ConfigError when settings contradict each other, or a package is missing."""
         sources_of(self.prompts)
-        unweighted_sources(self.held_out.prompts)
+        check_unweighted(self.held_out.prompts)
         check_packages(self.optimizer, self.adapters)
         sampling = self.sampling
         if sampling.top_k or sampling.top_p < 1 or sampling.min_p:

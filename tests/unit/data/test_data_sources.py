@@ -16,13 +16,13 @@ from palate.core import ConfigError, DataError
 from palate.data.data_sources import (
     DataInput,
     DataSource,
+    check_unweighted,
     data_name,
     metric_word,
     read_data,
     sources_of,
     stream_data,
     taking_turns,
-    unweighted_sources,
     weights_of,
 )
 from palate.data.exclusions import Exclusion, Exclusions, excluding
@@ -133,10 +133,9 @@ def test_what_does_not_fit_together_is_refused_with_the_remedy(value: object, me
 
 
 def test_where_every_row_is_read_once_a_weight_is_refused() -> None:
-    assert unweighted_sources(read(["a", "b"])) == sources_of(("a", "b"))
-    assert unweighted_sources(None) == ()
+    check_unweighted(read(["a", "b"]), None, "a")
     with pytest.raises(ConfigError, match="a weight would have no effect. Leave weights out, or give a source a `limit`"):
-        unweighted_sources(read([{"path": "a", "weight": 2}]))
+        check_unweighted(None, read([{"path": "a", "weight": 2}]))
 
 
 def test_rows_of_several_files_keep_their_source_and_ids_apart(here: Path) -> None:

@@ -257,7 +257,7 @@ def test_held_out_prompts_of_online_training_have_their_rewards_by_source(data: 
     loop = started(configured(data, prompts=str(data / "few.jsonl"), iterations=1, **keep), tmp_path / "loop")
     assert Counter(prompt.source_name for prompt in loop.held_out_prompts) == {"few": 2, "many": 4}
     found = loop.measure_held_out()
-    of_each = [found.others[f"held_out_reward_of_{name}/mean"] for name in ("few", "many")]
+    of_each = [found.others[f"reward_of_{name}/mean"] for name in ("few", "many")]
     assert (2 * of_each[0] + 4 * of_each[1]) / 6 == pytest.approx(-found.loss, abs=1e-6)
     assert of_each[0] != of_each[1]
 

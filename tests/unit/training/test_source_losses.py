@@ -157,10 +157,10 @@ def test_the_loss_of_a_source_of_demonstrations_is_that_of_its_trees_alone(polic
     assert [tree.source_name for tree in several] == several.source_names == ["a"] * 2 + ["b c"] * 3 + ["d"] * 4
     task = Imitation(policy, CrossEntropy(), 7)
     found = task.measured(several)
-    assert set(found.others) == {f"held_out_loss_of_{name}/mean" for name in ("a", "b_c", "d")}
+    assert set(found.others) == {f"loss_of_{name}/mean" for name in ("a", "b_c", "d")}
     for name, numbers in (("a", slice(2)), ("b_c", slice(2, 5)), ("d", slice(5, 9))):
         alone = task.measured(several[numbers])
-        assert found.others[f"held_out_loss_of_{name}/mean"] == pytest.approx(alone.loss, rel=1e-5)
+        assert found.others[f"loss_of_{name}/mean"] == pytest.approx(alone.loss, rel=1e-5)
     one = made("one", rows("a"))
     assert {tree.source_name for tree in one} == {""}, "there is nothing to tell apart"
     assert task.measured(one).others == {}
@@ -175,9 +175,9 @@ def test_held_out_pairs_are_measured_by_source_and_one_source_has_no_names(polic
     found = measured(inputs.microbatches(policy, list(range(len(SOURCES)))), loss)
     logged = statistics(totals_of(inputs, policy, list(range(len(SOURCES)))))
     assert found.loss == pytest.approx(logged["loss/mean"])
-    assert found.others["held_out_accuracy/mean"] == pytest.approx(logged["accuracy/mean"])
-    assert found.others["held_out_accuracy_of_few/mean"] == pytest.approx(logged["accuracy_of_few/mean"])
-    assert "held_out_margin/mean" not in found.others
+    assert found.others["accuracy/mean"] == pytest.approx(logged["accuracy/mean"])
+    assert found.others["accuracy_of_few/mean"] == pytest.approx(logged["accuracy_of_few/mean"])
+    assert "margin/mean" not in found.others
     same = [prompt for prompt in judged_prompts(preferences(), word_tokenizer(), 100)[0] if prompt.source_name == "few"]
     assert {prompt.tree.source_name for prompt in told_apart(same)} == {""}
 
