@@ -28,6 +28,7 @@ from palate.runs.run import Run
 from palate.text.pack import longest_of
 from palate.training.comparisons import judged_prompts, overall
 from palate.training.epochs import mixture_of, sources_summary
+from palate.training.examples import examples_of
 from palate.training.fit import epochs_of, fit, measured, warn_of_few_steps
 from palate.training.keep import Keep, Last
 from palate.training.learner import Learner
@@ -189,7 +190,8 @@ class Direct:
         held_out_indices = list(range(len(examples), len(examples) + len(held_out)))
         before = None if tax is None else tax.look
         held_out_loss = search(self.keep, lambda: measured(inputs.microbatches(policy, held_out_indices), loss), before)
-        last = fit(run, learner, epochs, parts, loss, "direct", held_out_loss)
+        shown = examples_of(run, policy, (example.prompt for example in held_out or examples), epochs.steps)
+        last = fit(run, learner, epochs, parts, loss, held_out_loss, shown)
         lost = {} if tax is None else {"tax": tax.finish()}
         keep_model(run, trained(run, policy, self.adapters, learner), self.adapters)
         unit, rows = ("unpaired" if self.objective.is_unpaired else "pairs"), inputs.rows[: len(examples)]

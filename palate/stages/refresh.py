@@ -151,7 +151,7 @@ class Refresh:
         learner = Learner({"reward": model.module}, self.optimizer, epochs.steps, dtype=dtype_of(self.dtype))
         batches = data.batches(model.heads, self.tokens_per_microbatch)
         loss = data.loss(model, None, lambda: learner.steps_done / epochs.steps)
-        last = fit(tracker, learner, epochs, batches, loss, "refresh")
+        last = fit(tracker, learner, epochs, batches, loss)
         learner.release()
         model.module.eval()
         return data.judged, dropped, last

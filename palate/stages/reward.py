@@ -196,11 +196,11 @@ class Reward:
         of_scores = data.loss_of_scores(learned, lambda: learner.steps_done / epochs.steps)
         if self.length_head is None:
             loss = partial(scored_loss, model, of_scores)
-            last = fit(run, learner, epochs, batches, loss, "reward", search(self.keep, lambda: measured(batches(task.choosing), loss)))
+            last = fit(run, learner, epochs, batches, loss, search(self.keep, lambda: measured(batches(task.choosing), loss)))
         else:
             penalty = LengthPenalty(self.length_head, model, of_scores)
             whole = penalty.batches(batches)
-            last = fit(run, learner, epochs, whole, penalty, "reward", search(self.keep, lambda: measured(whole(task.choosing), penalty)))
+            last = fit(run, learner, epochs, whole, penalty, search(self.keep, lambda: measured(whole(task.choosing), penalty)))
         model = trained(run, model, self.adapters, learner)
         both_heads = None if self.length_head is None else length_of_rows(joined_predictions(model, task))
         model = model if self.length_head is None else without_length(model)

@@ -20,6 +20,7 @@ from palate.text.remarks import Remarks
 from palate.text.template import Unusable
 from palate.text.treefile import TreeFile, write_trees
 from palate.training.epochs import sources_summary
+from palate.training.examples import FirstPrompts, examples_of, prompt_of
 from palate.training.fit import Epochs, fit, measured
 from palate.training.keep import HeldOut, HeldOutMeasurement
 from palate.training.learner import Learner
@@ -48,9 +49,12 @@ class Imitation:
         """Return the loss per learned token over all trees, and that of each source, without gradient."""
         return measured(packed(trees, self.tokens_per_microbatch)(list(range(len(trees)))), self.loss)
 
-    def learn(self, run: Run, trees: TreeFile, epochs: Epochs, learner: Learner, held_out: HeldOut | None = None) -> None:
-        """Train the policy and write the summary."""
-        last = fit(run, learner, epochs, packed(trees, self.tokens_per_microbatch), self.loss, run.stage, held_out)
+    def learn(
+        self, run: Run, trees: TreeFile, epochs: Epochs, learner: Learner, held_out: HeldOut | None = None, unseen: TreeFile | None = None
+    ) -> None:
+        """Train the policy and write the summary. `unseen` are the trees of `held_out`."""
+        examples = examples_of(run, self.policy, (trees if unseen is None else unseen).prompts, epochs.steps)
+        last = fit(run, learner, epochs, packed(trees, self.tokens_per_microbatch), self.loss, held_out, examples)
         size = {"examples": len(trees), "tokens": trees.tokens, "learned_tokens": trees.learned}
         sources = sources_summary(trees.source_names, epochs.mixture)
         run.summary({**size, **sources, "steps": epochs.steps, "last": last, "path": self.policy.path})
@@ -80,6 +84,7 @@ def trees_of(
     first: list[Dropped] = []
     remarks = Remarks()
     sources: Counter[str] = Counter()
+    prompts = FirstPrompts()
 
     def trees() -> Iterator[tuple[str, Tree]]:
         for row in rows:
@@ -88,6 +93,7 @@ def trees_of(
                 if not isinstance(row, Dropped):
                     made = make(row)
                     sources[row.source_name] += len(made)
+                    prompts.add(prompt_of(row))
                     remarks.add(row.source, remarks_on(row, made))
                     yield from ((row.source, tree) for tree in made)
                     continue
@@ -97,7 +103,7 @@ def trees_of(
             reasons[dropped.kind] += 1
             first[:] = first or [dropped]
 
-    written = write_trees(directory, trees(), sources)
+    written = write_trees(directory, trees(), sources, prompts)
     run.dropped(path, reasons.elements())
     run.columns_left_out(path, further)
     run.note(path, remarks.lines())

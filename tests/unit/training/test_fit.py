@@ -61,6 +61,8 @@ class Notes:
 
     keeps_state = False
 
+    stage = "toy"
+
     @property
     def stop_requested(self) -> bool:
         return self.stop_after is not None and len(self.rows) >= self.stop_after
@@ -98,7 +100,7 @@ def work(
         return Sums((net(rows) - 1).square().sum(), torch.tensor(float(len(rows))), {})
 
     held_out = None if keep is None else HeldOut(keep, lambda: measured[learner.steps_done - 1])
-    last = fit(run, learner, EPOCHS, lambda indices: list(data[indices].split(3)), loss, "toy", held_out)
+    last = fit(run, learner, EPOCHS, lambda indices: list(data[indices].split(3)), loss, held_out)
     return last, net.weight.detach().clone()
 
 
@@ -258,7 +260,7 @@ def test_a_loss_that_is_no_number_names_the_examples_and_saves_the_weights_befor
     with pytest.raises(
         TrainingError, match=rf"step 2: the loss is nan .* examples: {named}\. The weights before this step are in .*/run/learner"
     ):
-        fit(Notes(tmp_path / "run"), learner, epochs, lambda indices: list(data[indices].split(1)), loss, "toy")
+        fit(Notes(tmp_path / "run"), learner, epochs, lambda indices: list(data[indices].split(1)), loss)
     before = net.weight.detach().clone()
     fresh = nn.Linear(3, 1)
     again = Learner({"net": fresh}, AdamW(lr=0.1), epochs.steps)
