@@ -20,7 +20,7 @@ from palate.config.functions import load_gold, load_probe
 from palate.config.types import Count, FunctionInput, Input, ModelInput
 from palate.core import Completion, ConfigError, Conversation, DataError, Prompt, Sampling, derive_seed
 from palate.core.process import before_sharing_out
-from palate.data.data_sources import DataInput, content_beside_source, data_name, unweighted_sources
+from palate.data.data_sources import DataInput, check_unweighted, content_beside_source, data_name
 from palate.data.formats import ColumnTypes, Recognised, read_samples
 from palate.data.jsonl import write_rows
 from palate.data.sycophancy_file import SycophancyFile
@@ -106,7 +106,7 @@ class Evaluate:
 
     def check(self) -> None:
         """Raise ConfigError when there is not exactly one thing to measure, or two rewards."""
-        unweighted_sources(self.prompts)
+        check_unweighted(self.prompts)
         if self.reward is not None and self.rewards:
             raise ConfigError("evaluate takes a reward model in reward, or parts in rewards, and not both")
         if self.held_out_reward is not None and self.held_out_reward == self.reward:

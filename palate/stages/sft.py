@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from palate.config.artifacts import model_at
 from palate.config.types import Amount, Count, ModelInput
 from palate.core.process import before_sharing_out
-from palate.data.data_sources import DataInput, data_name, sources_of, stream_data, unweighted_sources, weights_of
+from palate.data.data_sources import DataInput, check_unweighted, data_name, sources_of, stream_data
 from palate.data.formats import ColumnTypes, Further, Recognised, stream_demonstrations
 from palate.models.adapters import LoRA, four_bit_of
 from palate.models.causal import CausalPolicy
@@ -68,7 +68,7 @@ class SFT:
     def check(self) -> None:
         """Raise ConfigError when `keep: best` has no held-out data, or a package is missing."""
         sources_of(self.data)
-        unweighted_sources(self.held_out)
+        check_unweighted(self.held_out)
         check_keep(self.keep, self.held_out)
         check_packages(self.optimizer, self.adapters)
 
@@ -80,11 +80,11 @@ class SFT:
         policy = trainable(run, policy, base, self.adapters, checkpoint_activations=self.checkpoint_activations)
         trees = self._trees(run, policy, self.data, "trees", self.limit)
         held_out = None if self.held_out is None else self._trees(run, policy, self.held_out, "held_out", None)
-        mixture = mixture_of(trees.source_names, weights_of(self.data))
+        mixture = mixture_of(run, trees.source_names, self.data)
         epochs = epochs_of(run, len(trees), self.demonstrations_per_step, self.epochs, trees.name, mixture)
         learner = Learner({"policy": policy.module}, self.optimizer, epochs.steps, dtype=dtype_of(self.dtype))
         task = Imitation(policy, self.objective, self.tokens_per_microbatch)
-        task.learn(run, trees, epochs, learner, search(self.keep, lambda: task.mean_loss(held_out or ())), held_out)
+        task.learn(run, trees, epochs, learner, search(self.keep, lambda: task.measured(held_out or ())), held_out)
         keep_model(run, trained(run, policy, self.adapters, learner), self.adapters)
 
     def _trees(self, run: Run, policy: CausalPolicy, data: DataInput, folder: str, limit: int | None) -> TreeFile:

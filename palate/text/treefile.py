@@ -14,9 +14,10 @@ from __future__ import annotations
 import json
 import shutil
 from array import array
+from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
-from itertools import chain, pairwise
+from itertools import accumulate, chain, pairwise
 from pathlib import Path
 from typing import Any, overload
 
@@ -42,6 +43,7 @@ class TreeFile(Sequence[Tree]):
         numbers = json.loads((directory / "numbers.json").read_text(encoding="utf-8"))
         self.tokens, self.learned = int(numbers["tokens"]), int(numbers["learned"])
         self.sources: dict[str, int] = numbers.get("sources", {})
+        self._ends = list(accumulate(self.sources.values()))
         self.prompts = [_prompt(fields) for fields in numbers.get("prompts", [])]
         self._offsets = np.load(directory / "offsets.npy")
         # Read, not memory-mapped: mapped pages count as the process's memory until the system needs them.
@@ -65,11 +67,17 @@ class TreeFile(Sequence[Tree]):
         learned = tokens < 0
         ids, masks = np.where(learned, ~tokens, tokens).tolist(), learned.tolist()
         cuts = pairwise(np.cumsum([trunk, *lengths]).tolist())
-        return Tree(tuple(ids[:trunk]), tuple(Branch(tuple(ids[a:b]), tuple(masks[a:b])) for a, b in cuts))
+        branches = tuple(Branch(tuple(ids[a:b]), tuple(masks[a:b])) for a, b in cuts)
+        return Tree(tuple(ids[:trunk]), branches, self._source_name(index))
 
     def name(self, index: int) -> str:
         """The name of the row that a tree was made of."""
         return self._record(index)[2].tobytes().rstrip(b"\0").decode("utf-8")
+
+    def _source_name(self, index: int) -> str:
+        if len(self.sources) < 2:
+            return ""
+        return list(self.sources)[bisect_right(self._ends, range(len(self))[index])]
 
     @property
     def source_names(self) -> list[str]:

@@ -16,8 +16,9 @@ from palate.runs.run import Run
 from palate.training.checkpoints import Checkpoints
 from palate.training.epochs import SourceMixture, epoch_order
 from palate.training.examples import Examples
-from palate.training.keep import HeldOut, Search
+from palate.training.keep import HeldOut, HeldOutMeasurement, Search
 from palate.training.learner import Learner, NotFiniteError
+from palate.training.source_losses import statistics
 
 E = TypeVar("E")
 FEW_STEPS = 4
@@ -91,13 +92,15 @@ def warn_of_few_steps(run: Run, epochs: Epochs, judgments: int) -> None:
         run.warn(0, {"steps": text}, {})
 
 
-def mean_loss(batches: Iterable[E], loss: Callable[[E], Sums]) -> float:
-    """Return the loss per unit over all of `batches`, without gradient."""
+def measured(batches: Iterable[E], loss: Callable[[E], Sums]) -> HeldOutMeasurement:
+    """Return the loss per unit over all of `batches`, without gradient; beside it the accuracy, and both of each source."""
     totals = Totals()
     with torch.no_grad():
         for sums in shared(batches, loss):
             totals.add(sums)
-    return totals.means().get("loss", math.nan)
+    found = statistics(totals)
+    others = {name: value for name, value in found.items() if name.startswith(("accuracy/", "accuracy_of_", "loss_of_"))}
+    return HeldOutMeasurement(found.get("loss/mean", math.nan), others=others)
 
 
 def fit(
@@ -134,7 +137,7 @@ def fit(
             step = learner.steps_done
             if examples is not None:
                 examples.before(step)
-            measured = {} if held_out is None else held_out.before(step)
+            before = {} if held_out is None else held_out.before(step)
             try:
                 metrics = {**learner.step(batches(epochs.indices(step)), loss), **search.look()}
             except NotFiniteError as error:
@@ -142,7 +145,7 @@ def fit(
                 raise TrainingError(
                     f"{error}: {epochs.names(step)}. The weights before this step are in {run.state / 'learner'}"
                 ) from error
-            run.log(step, {**{f"{run.stage}/{name}": value for name, value in metrics.items()}, **measured})
+            run.log(step, {**{f"{run.stage}/{name}": value for name, value in metrics.items()}, **before})
             advance(1, f"loss {metrics['loss/mean']:.4f}")
             checkpoints.after_step()
         if run.keeps_state:

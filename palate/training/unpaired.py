@@ -26,6 +26,7 @@ from palate.text.template import Unusable
 from palate.training.comparisons import source_of
 from palate.training.pairs import branch_sums
 from palate.training.reference import Reference
+from palate.training.source_losses import taken, with_sources
 
 
 @dataclass(frozen=True)
@@ -226,4 +227,5 @@ class UnpairedLossInputs:
         """Return the objective on a micro-batch."""
         reference_logps, batch = part.reference_logps[:, 0], part.batch
         baseline = part.baseline.expand_as(reference_logps)
-        return self._objective(UnpairedLogps(logps[:, 0], reference_logps, batch.desirable, batch.weight, baseline))
+        judged = UnpairedLogps(logps[:, 0], reference_logps, batch.desirable, batch.weight, baseline)
+        return with_sources(self._objective(judged), batch.trees, batch.branch, lambda rows: self._objective(taken(judged, rows)))
