@@ -64,10 +64,10 @@ def _beside(over: Estimate) -> str:
 
 def _not_alone(sweep: KLSweep) -> str:
     """Say which runs differ from the best one in more than the coefficient, so that it is not the only cause."""
-    runs = [f"{coefficient(point.coefficient)} has {listed(point.others)}" for point in sweep.points if point.others]
+    runs = [f"the one at {coefficient(point.coefficient)} has {listed(point.others)}" for point in sweep.points if point.others]
     if not runs:
         return ""
-    return f"The coefficient may not be the only cause. Beside {coefficient(sweep.best.coefficient)}, {'; '.join(runs)}."
+    return f"The coefficient may not be the only cause: unlike the run at {coefficient(sweep.best.coefficient)}, {'; '.join(runs)}."
 
 
 def _too_high(sweep: KLSweep, point: SweepPoint) -> str:

@@ -258,7 +258,7 @@ def test_the_sentence_says_whether_scores_show_the_loss_and_what_else_differs() 
     text = of(up, up, others=("no texts", "24 prompts instead of 48"))
     assert "There the trained-on score is higher (+1.50, 147 SE), and the held-out score is higher" in text
     assert ": no score shows the loss." in text
-    assert text.endswith("The coefficient may not be the only cause. Beside 0.1, 0 has no texts and 24 prompts instead of 48.")
+    assert text.endswith("only cause: unlike the run at 0.1, the one at 0 has no texts and 24 prompts instead of 48.")
     assert "the held-out score is lower (\u22120.40, 39 SE)." in of(up, down)
     assert "the held-out score is not measurably apart (+0.01, 1.0 SE)." in of(up, level)
     assert "only cause" not in of(up, down)
