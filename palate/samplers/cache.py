@@ -76,8 +76,8 @@ class Cache:
         """Let each row have room for `columns` tokens only, so that what a step reads is close together.
 
         The first `rows` rows keep their content; while there are any, room only grows. This is for a CPU: a step reads the first columns of
-        every line of keys. Long lines are on pages of their own, and lines of a power of two share places of the processor's cache. With 272
-        in place of 4096 columns a step of a small model took three quarters of the time.
+        every line of keys. Long lines are on pages of their own, and lines of a power of two share places of the processor's cache. With
+        272 in place of 4096 columns a step of a small model took three quarters of the time.
         """
         width = _up(min(columns, self.columns) + _COLUMNS, 2 * _COLUMNS) - _COLUMNS  # an odd multiple, so never a power of two above it
         if width == self._width or (rows and width < self._width):

@@ -42,7 +42,7 @@ class TextStream:
         self.is_stopped = False
 
     def push(self, *tokens: int) -> str:
-        """Take tokens, and return what can be shown now. With stop texts push each token by itself, so that the first stop ends the text."""
+        """Take tokens, and return what can be shown now. With stop texts push one token at a time: the first stop ends the text."""
         if self.is_stopped:
             return ""
         self._ids += [token for token in tokens if token not in self._hidden]
