@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -49,11 +48,9 @@ class ModelServer:
 
 
 @contextmanager
-def model_server(
-    policy: CausalPolicy, *, slots: int = 16, pace: Callable[[], float] = time.monotonic, **parts: Any
-) -> Iterator[ModelServer]:
+def model_server(policy: CausalPolicy, *, slots: int = 16, pace: Callable[[], float] | None = None, **parts: Any) -> Iterator[ModelServer]:
     """A server of a policy until the end of the block. `pace` is the clock of its streams; `parts` as those of `source_server`."""
-    outbox = Outbox(pace)
+    outbox = Outbox(pace) if pace is not None else Outbox()
     sampler = ContinuousSampler(policy, slots=slots, after_step=outbox.flush)
     with source_server(LocalSource(sampler, outbox), **parts) as server:
         yield server
