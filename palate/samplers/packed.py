@@ -71,8 +71,9 @@ class PackedRows:
 
     def admit(self, shares: Sequence[Share]) -> Tensor:
         """Return logits (new, v) of the first token of each request."""
-        if self._lays_out:
-            self._cache.lay_out(max(share.longest or self._cache.columns for share in shares), len(self._lengths))
+        longest = max(share.longest for share in shares)
+        if self._lays_out and longest:
+            self._cache.lay_out(longest, len(self._lengths))
         logits = []
         if self._held is not None and shares[0].prompt == self._held.prompt:
             logits.append(self._admit_held(self._held, shares[0].count))

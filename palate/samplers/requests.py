@@ -48,7 +48,7 @@ class Share:
     """Some of the samples of one prompt that are admitted together: `count` samples from number `first` on.
 
     `waiting` is the number of the prompt's samples after them, which are admitted later. `longest` is the largest number of tokens of the
-    prompt and a sample together; 0 stands for as many as a row can have.
+    prompt and a sample together, and 0 where every row has room for the longest request of all.
     """
 
     prompt: int
