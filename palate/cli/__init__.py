@@ -30,6 +30,7 @@ from palate.cli import (
 from palate.cli.help_page import show
 from palate.cli.parser import COMMANDS, overview
 from palate.cli.stage_command import stage
+from palate.config.extras import not_installed
 from palate.config.settings import nearest
 from palate.core import ConfigError, PalateError
 from palate.core.process import limit_spinning, place
@@ -57,6 +58,12 @@ def main(argv: Sequence[str] | None = None, stages: Stages = STAGES) -> int:
     except PalateError as error:
         sys.stderr.write(f"palate: {error}\n")
         return error.exit_code
+    except ModuleNotFoundError as error:
+        message = not_installed(f"palate {words[0]}", error)
+        if message is None:
+            raise
+        sys.stderr.write(f"palate: {message}\n")
+        return message.exit_code
     except KeyboardInterrupt:
         sys.stderr.write("palate: stopped. The same command continues from what is saved.\n")
         return 130
