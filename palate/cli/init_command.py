@@ -6,6 +6,7 @@ import tempfile
 from pathlib import Path
 
 from palate.cli.parser import COMMANDS, Parser, say, underscored
+from palate.config.artifacts import require_models
 from palate.core import ConfigError
 from palate.pipeline.table import Stages
 
@@ -30,6 +31,7 @@ def init(words: list[str], stages: Stages) -> int:
     out: Path = options.out
     if out.exists():
         raise ConfigError(f"{out} is there already. Name another file with --out, or remove it.")
+    require_models(options.model)
     from palate.cli.inspection import Viewer, columns_of, inspect
     from palate.cli.starter import Start, starter
     from palate.config.artifacts import model_at

@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 
 from palate.cli.parser import COMMANDS, Parser, say, underscored
+from palate.config.artifacts import require_models
 from palate.core import ConfigError
 from palate.core.process import place
 from palate.distributed.launch import LAUNCH_HELP, launch
@@ -130,6 +131,7 @@ def inspect(words: list[str], stages: Stages) -> int:  # noqa: ARG001 (every com
     for name in ("max_tokens", "limit"):
         if vars(options)[name] is not None and vars(options)[name] < 1:
             raise ConfigError(f"--{name} is {vars(options)[name]}; give 1 or more, or leave it out.")
+    require_models(options.model)
     from rich.console import Console
 
     from palate.cli.inspection import Viewer, columns_of, inspect

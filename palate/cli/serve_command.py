@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 from palate.cli.parser import COMMANDS, Parser, say, underscored
+from palate.config.artifacts import require_models
 from palate.core import ConfigError
 from palate.pipeline.table import Stages
 from palate.web.listener import listen
@@ -35,6 +36,7 @@ def serve(words: list[str], stages: Stages) -> int:  # noqa: ARG001 (every comma
         say(f"{add_key(options.keys, options.new_key)}\nThis key is shown once. {options.keys} has its hash.")
         return 0
     settings = serve_options(options)
+    require_models(*(path for path in (settings.model, settings.rule_model, *settings.reward) if path))
     with listen(settings.host, settings.port) as listener:
         from palate.serving import server
 

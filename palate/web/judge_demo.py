@@ -230,7 +230,7 @@ def first_done(runs: Path, stage: str) -> tuple[Path, RunRecord]:
     for directory, record in list_runs(runs):
         if record.stage == stage and record.status == "done":
             return directory, record
-    raise ConfigError(f"{runs} does not hold a finished run of stage {stage}. Run the pipeline first (make demo)")
+    raise ConfigError(f"{runs} does not hold a finished run of stage {stage}. Run the pipeline first: `palate demo` makes runs/kitchen.")
 
 
 def start(words: list[str], say: Callable[[str], None], *, shows: bool = True) -> subprocess.Popen[bytes]:
