@@ -38,6 +38,7 @@ def serve(words: list[str], stages: Stages) -> int:  # noqa: ARG001 (every comma
     settings = serve_options(options)
     require_models(*(path for path in (settings.model, settings.rule_model, *settings.reward) if path))
     with listen(settings.host, settings.port) as listener:
+        say(f"Palate loads {settings.model or settings.upstream} ...")
         from palate.serving import server
 
         server.serve_model(settings, listener, say)
