@@ -110,7 +110,8 @@ def import_items(service: Service, path: Path, project: str, rules: Path | None 
     notes = upload_notes(exchange, service.settings.media)
     parts = [str(service.ratings.import_exchange(exchange, project, service.clock()))]
     if exchange.dropped:
-        parts.append(f"{len(exchange.dropped)} rows with nothing to judge left out, the first: {exchange.dropped[0]}")
+        first = exchange.dropped[0]
+        parts.append(f"left out with nothing to judge: {len(exchange.dropped)}, the first {first.source} ({first.reason})")
     return "\n".join(["; ".join(parts), *(f"Note: {note}." for note in notes)])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 
@@ -9,6 +10,12 @@ from palate.core import ConfigError
 
 OWN_HOST = "127.0.0.1"
 """The address that this machine alone reaches."""
+
+REMEDIES = {
+    errno.EADDRINUSE: "Choose another --port, or end the program that uses it.",
+    errno.EACCES: "Choose a --port from 1024 on.",
+    errno.EADDRNOTAVAIL: "Choose a --host that is an address of this machine.",
+}
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -23,7 +30,8 @@ def listen(host: str, port: int) -> socket.socket:
     except (OSError, OverflowError) as error:
         number = error.errno if isinstance(error, OSError) else None
         cause = os.strerror(number) if number and number > 0 else error  # the error's own text repeats the address
-        message = f"cannot listen at {host}:{port} ({cause}). Choose another --port, or end the program that uses it."
+        remedy = REMEDIES.get(number or 0, "Choose another --host or --port.")
+        message = f"cannot listen at {host}:{port} ({cause}). {remedy}"
         raise ConfigError(message) from error
     # asyncio does not see that a socket made elsewhere is TCP; without this every small answer waits 40 ms for an acknowledgement.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

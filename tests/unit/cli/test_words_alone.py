@@ -9,6 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from palate.core import ConfigError
+from palate.web.listener import listen
+
 HEAVY = ("torch", "transformers", "uvicorn", "fastapi", "sqlalchemy", "numpy")
 
 CODE = f"""\
@@ -31,6 +34,13 @@ def test_a_port_in_use_is_one_message_before_anything_is_loaded_or_made(command:
     assert done.stderr == f"palate: {cause}. Choose another --port, or end the program that uses it.\n"
     assert done.stdout == "2\n"
     assert list(tmp_path.iterdir()) == []
+
+
+def test_each_cause_has_its_remedy() -> None:
+    with pytest.raises(ConfigError, match="an address of this machine"):
+        listen("192.0.2.1", 0)  # reserved for documents
+    with pytest.raises(ConfigError, match="another --host or --port"):
+        listen("127.0.0.1", 70_000)
 
 
 @pytest.mark.parametrize(
