@@ -56,6 +56,8 @@ def init(words: list[str], stages: Stages) -> int:
     say(f"wrote {out}: {', '.join(item.plan.name for item in planned)}")
     if proposal is not None:
         say(f"The columns of {options.data} make no known shape. The file says what they probably hold: {proposal.line}")
+        if inspection.further:
+            say(f"Nothing reads {', '.join(inspection.further)}. If that is wrong, name the columns: palate init --help shows --columns.")
     if inspection.overlap is not None and inspection.overlap.prompts.count:
         say(f"{inspection.overlap.prompts.count} prompts of {options.held_out} are in {options.data} too: `palate inspect` shows them.")
     say(f"Read it, then: palate run {out} --dry-run, and palate run {out}")

@@ -315,7 +315,5 @@ def _read(path: str | Path, what: str, read: Callable[[], T]) -> T:
             ) from error
         reason = f"({type(error).__name__}: {str(error).strip() or 'no reason given'})"
         if not Path(path).exists():
-            raise ModelError(
-                f"{path} is not a directory here, and the hub did not give {what} of a model with this name {reason}"
-            ) from error
+            raise ModelError(f"{path} is not a directory here, and a hub did not give {what} of a model of that name {reason}") from error
         raise ModelError(f"{path}: {what} cannot be read {reason}") from error

@@ -12,6 +12,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging
 
 from palate.models.shared_layers import on_host
+from palate.models.tensor_files import open_to_readers
 from palate.text.chat_text import template_of
 from palate.text.ends import end_ids
 
@@ -46,6 +47,7 @@ def save_pair(module: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, direc
     weights = {name: x for name, x in on_cpu(module).items() if not (without and name.startswith(without))}
     with no_progress_bars():
         module.save_pretrained(directory, state_dict=weights)
+    open_to_readers(directory)
     save_tokenizer(tokenizer, directory)
 
 

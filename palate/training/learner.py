@@ -20,7 +20,7 @@ from typing import TypeVar
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import nn
 
 from palate.core import RunError, TrainingError
@@ -31,6 +31,7 @@ from palate.distributed.windows import windows
 from palate.models.devices import current_device
 from palate.models.precision import cast_parameters
 from palate.models.shared_layers import share_out
+from palate.models.tensor_files import save_tensors
 from palate.objectives.reduce import MAXIMUM, Sums, Totals
 from palate.training.loss_scale import LossScale
 from palate.training.optimizer import AdamW
@@ -213,7 +214,7 @@ def save_checkpoint(directory: Path, tensors: Mapping[str, torch.Tensor], number
     try:
         shutil.rmtree(new, ignore_errors=True)
         new.mkdir(parents=True)
-        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, new / "tensors.safetensors")
+        save_tensors(tensors, new / "tensors.safetensors")
         (new / "numbers.json").write_text(json.dumps(numbers))
         for path in (*new.iterdir(), new):
             _sync(path)  # before the rename, so that a machine that goes down does not leave half of a file behind the new name
