@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import errno
 import json
 import os
+import resource
 import warnings
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,6 +23,7 @@ from palate.models.heads import with_padding
 from palate.models.load import load_policy
 from palate.models.paths import PaddedPathWarning
 from palate.models.scalar import load_scalar, scalar_from
+from palate.models.tensor_files import save_tensors
 from palate.models.written import check_export
 from palate.samplers.local import LocalSampler
 from palate.testing import ALL_FAMILIES, random_trees, tiny_policy, word_tokenizer
@@ -310,3 +313,14 @@ def test_weights_may_be_read_by_whoever_may_read_the_users_other_files(tmp_path:
     modes = {f"{path.relative_to(tmp_path)}": oct(path.stat().st_mode & 0o777) for path in tmp_path.rglob("*.safetensors")}
     assert len(modes) >= 4
     assert set(modes.values()) == {"0o640"}
+
+
+def test_what_safetensors_says_of_a_disk_is_the_error_of_every_other_file(tmp_path: Path) -> None:
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
+    try:
+        with pytest.raises(OSError, match="File too large") as found:
+            save_tensors({"x": torch.zeros(1000)}, tmp_path / "x.safetensors")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert found.value.errno == errno.EFBIG
