@@ -38,6 +38,9 @@ from palate.pipeline.table import STAGES, Stages
 
 __all__ = ["COMMANDS", "main"]
 
+SERVERS = frozenset({"serve", "label", "watch"})
+"""Commands that run until Ctrl-C."""
+
 
 def main(argv: Sequence[str] | None = None, stages: Stages = STAGES) -> int:
     """Run one command and return its exit code. An error that the user can correct is one message on standard error.
@@ -56,7 +59,8 @@ def main(argv: Sequence[str] | None = None, stages: Stages = STAGES) -> int:
         with joined_group():
             return _dispatch(words, stages)
     except KeyboardInterrupt:
-        sys.stderr.write("palate: stopped. The same command continues from what is saved.\n")
+        goes_on = "" if words[0] in SERVERS else " The same command continues from what is saved."
+        sys.stderr.write(f"palate: stopped.{goes_on}\n")
         return 130
     except BrokenPipeError:  # the reader of a pipe (`palate runs | head`) has closed it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
