@@ -439,7 +439,7 @@ def test_wording() -> None:
 
 def test_a_home_that_cannot_be_written_is_no_news(tmp_path: Path) -> None:
     (tmp_path / "home").write_text("no folder")
-    code = "import palate.evaluation.report.report_page, matplotlib"
+    code = "import palate.evaluation.report, matplotlib"
     environment = {**os.environ, "HOME": str(tmp_path / "home"), "TMPDIR": str(tmp_path)}
     environment = {name: value for name, value in environment.items() if not name.startswith(("MPL", "XDG"))}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)

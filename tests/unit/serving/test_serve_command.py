@@ -58,7 +58,7 @@ def test_it_answers_finishes_what_is_under_way_and_loses_no_feedback(model: Path
     [
         (["--output_rules", "RULES"], "rules need --store"),
         (["--input_rules", "patterns"], "rules need --store"),
-        (["--rule_model", "m"], "Name their file too"),
+        (["--rule_model", "."], "Name their file too"),
         (["--floors", "rice=0.5"], "Name their file too"),
         (["--store", "S", "--output_rules", "RULES", "--floors", "beans=0.5"], "no rule 'beans'"),
         (["--store", "S", "--output_rules", "RULES"], "nobody can say whether a completion breaks salt"),
