@@ -24,8 +24,8 @@ from benchmarks.screens_data import ITEMS, PEOPLE, RUBRIC, RULE, TEXT, WRITE_ITE
 from palate.core import Message
 from palate.ratings import Account, Answer, Candidate, Item, Project, Ratings, Task, open_ratings
 from palate.web.app import create_app
-from palate.web.connections import listen
 from palate.web.credentials import Passwords, hashed
+from palate.web.listener import listen
 from palate.web.probe_model import ProbeModel
 from palate.web.service import Service, WebSettings
 from palate.web.webhooks import Webhooks, WebhookSender

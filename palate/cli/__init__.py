@@ -30,12 +30,16 @@ from palate.cli import (
 from palate.cli.help_page import show
 from palate.cli.parser import COMMANDS, overview
 from palate.cli.stage_command import stage
+from palate.config.extras import not_installed
 from palate.config.settings import nearest
-from palate.core import ConfigError, PalateError
+from palate.core import OUT_OF_SPACE, ConfigError, PalateError, RunError
 from palate.core.process import limit_spinning, place
 from palate.pipeline.table import STAGES, Stages
 
 __all__ = ["COMMANDS", "main"]
+
+SERVERS = frozenset({"serve", "label", "watch"})
+"""Commands that run until Ctrl-C."""
 
 
 def main(argv: Sequence[str] | None = None, stages: Stages = STAGES) -> int:
@@ -54,15 +58,30 @@ def main(argv: Sequence[str] | None = None, stages: Stages = STAGES) -> int:
 
         with joined_group():
             return _dispatch(words, stages)
-    except PalateError as error:
-        sys.stderr.write(f"palate: {error}\n")
-        return error.exit_code
     except KeyboardInterrupt:
-        sys.stderr.write("palate: stopped. The same command continues from what is saved.\n")
+        goes_on = "" if words[0] in SERVERS else " The same command continues from what is saved."
+        sys.stderr.write(f"palate: stopped.{goes_on}\n")
         return 130
     except BrokenPipeError:  # the reader of a pipe (`palate runs | head`) has closed it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
+    except (PalateError, ModuleNotFoundError, OSError) as error:
+        told = _told(error, words[0])
+        if told is None:
+            raise
+        sys.stderr.write(f"palate: {told}\n")
+        return told.exit_code
+
+
+def _told(error: Exception, command: str) -> PalateError | None:
+    """Return the error as the user is told it; None where nothing that they can do is known."""
+    if isinstance(error, PalateError):
+        return error
+    if isinstance(error, ModuleNotFoundError):
+        return not_installed(f"palate {command}", error)
+    if isinstance(error, OSError) and error.errno in OUT_OF_SPACE:
+        return RunError(f"no space left for {error.filename or 'a file'} ({error.strerror}). Make room, and type the command again.")
+    return None
 
 
 def _dispatch(words: list[str], stages: Stages) -> int:

@@ -9,6 +9,9 @@ from palate.config.shipped import shipped_pipeline
 from palate.pipeline.table import Stages
 from palate.web.browser import open_page
 
+KITCHEN = "kitchen"
+"""The pipeline that runs where none is named."""
+
 
 def demo_parser() -> Parser:
     """What `palate demo` takes."""
@@ -24,7 +27,7 @@ def demo(words: list[str], stages: Stages) -> int:
     """`palate demo`; returns the exit status."""
     options = demo_parser().parse(words)
     names = [word for word in options.words if "=" not in word]
-    file = shipped_pipeline(names[0] if names else "kitchen")
+    file = shipped_pipeline(names[0] if names else KITCHEN)
     from palate.pipeline.execute import page_of, refuse_old_runs, run_pipeline
     from palate.pipeline.plan import plan_pipeline, read_pipeline
 
@@ -32,6 +35,9 @@ def demo(words: list[str], stages: Stages) -> int:
     planned = plan_pipeline(pipeline, options.runs or Path("runs") / pipeline.name, stages)
     refuse_old_runs(planned)
     outcomes = run_pipeline(planned, say, None, pipeline.track)
+    if pipeline.name == KITCHEN:
+        root = planned[0].directory.parent
+        say(f"\nJudge some of its answers yourself: palate judge {root}\nSee what was made, to serve or score with: palate runs {root}")
     pages = [page for outcome in outcomes if (page := page_of(outcome.directory)) is not None]
     if pages and not options.no_open:
         open_page(pages[-1].resolve().as_uri())

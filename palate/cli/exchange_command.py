@@ -85,10 +85,8 @@ def _same(source: str, target: str) -> bool:
 
 def opened_ratings(url: str, *, create: bool) -> AbstractContextManager[Ratings]:
     """A context with an open database of ratings. Raises ConfigError where it cannot be opened."""
-    try:
-        from palate.ratings import use_ratings
-    except ImportError as error:
-        raise ConfigError(f"A database of ratings needs {error.name}. Install palate[label].") from error
+    from palate.ratings import use_ratings
+
     return use_ratings(url, create=create)
 
 

@@ -6,6 +6,7 @@ import tempfile
 from pathlib import Path
 
 from palate.cli.parser import COMMANDS, Parser, say, underscored
+from palate.config.artifacts import require_models
 from palate.core import ConfigError
 from palate.pipeline.table import Stages
 
@@ -30,6 +31,7 @@ def init(words: list[str], stages: Stages) -> int:
     out: Path = options.out
     if out.exists():
         raise ConfigError(f"{out} is there already. Name another file with --out, or remove it.")
+    require_models(options.model)
     from palate.cli.inspection import Viewer, columns_of, inspect
     from palate.cli.starter import Start, starter
     from palate.config.artifacts import model_at
@@ -54,6 +56,8 @@ def init(words: list[str], stages: Stages) -> int:
     say(f"wrote {out}: {', '.join(item.plan.name for item in planned)}")
     if proposal is not None:
         say(f"The columns of {options.data} make no known shape. The file says what they probably hold: {proposal.line}")
+        if inspection.further:
+            say(f"Nothing reads {', '.join(inspection.further)}. If that is wrong, name the columns: palate init --help shows --columns.")
     if inspection.overlap is not None and inspection.overlap.prompts.count:
         say(f"{inspection.overlap.prompts.count} prompts of {options.held_out} are in {options.data} too: `palate inspect` shows them.")
     say(f"Read it, then: palate run {out} --dry-run, and palate run {out}")

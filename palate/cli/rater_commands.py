@@ -7,6 +7,7 @@ from pathlib import Path
 from palate.cli.parser import COMMANDS, Parser, say, underscored
 from palate.core import ConfigError
 from palate.pipeline.table import Stages
+from palate.web.listener import OWN_HOST, listen
 
 
 def label_parser() -> Parser:
@@ -23,19 +24,22 @@ def label(words: list[str], stages: Stages) -> int:  # noqa: ARG001 (every comma
     from palate.web.options import label_options
 
     options = label_parser().parse([underscored(word) for word in words])
-    try:
-        from palate.web import command
-    except ImportError as error:
-        raise ConfigError(f"palate label needs {error.name}. Install palate[label].") from error
     settings = label_options(options)
+    if not options.upgrade and settings.backup is None and settings.restore is None:
+        # The port comes first: where another program has it, nothing heavy is loaded, no database is made and no item is added.
+        with listen(settings.host, settings.port) as listener:
+            from palate.web import command
+
+            command.serve(settings, listener, say)
+        return 0
+    from palate.web import command
+
     if options.upgrade:
         command.upgrade(settings, say)
     elif settings.backup is not None:
         command.backup(settings, say)
-    elif settings.restore is not None:
-        command.restore(settings, say)
     else:
-        command.serve(settings, say)
+        command.restore(settings, say)
     return 0
 
 
@@ -53,9 +57,10 @@ def judge_parser() -> Parser:
 def judge(words: list[str], stages: Stages) -> int:  # noqa: ARG001 (every command has this signature)
     """`palate judge`; returns the exit status."""
     options = judge_parser().parse(words)
-    from palate.web.judge_demo import judge
+    with listen(OWN_HOST, options.port) as listener:
+        from palate.web.judge_demo import judge
 
-    return judge(options.runs, options.pairs, options.port, say)
+        return judge(options.runs, options.pairs, listener, say)
 
 
 def agreement_parser() -> Parser:

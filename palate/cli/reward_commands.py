@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from palate.cli.parser import COMMANDS, Parser, say, underscored
-from palate.config.artifacts import models_at
+from palate.config.artifacts import models_at, require_models
 from palate.config.dimension_numbers import read_numbers
 from palate.core import ConfigError
 from palate.pipeline.table import Stages
@@ -56,6 +56,7 @@ def score(words: list[str], stages: Stages) -> int:  # noqa: ARG001 (every comma
     """`palate score`; returns the exit status."""
     options = score_parser().parse([underscored(word) for word in words])
     _check_counts(options)
+    require_models(options.model, *options.also)
     from palate.cli.inspection import columns_of
     from palate.core.process import computing_on
     from palate.data.formats import read_completion_groups
@@ -115,6 +116,7 @@ def reward_check(words: list[str], stages: Stages) -> int:  # noqa: ARG001 (ever
     """`palate reward-check`; returns the exit status."""
     options = reward_check_parser().parse([underscored(word) for word in words])
     _check_counts(options)
+    require_models(options.model, *options.also)
     if not 0 <= options.attack_limit <= 1:
         raise ConfigError(f"--attack_limit is a share from 0 to 1, got {options.attack_limit}.")
     if options.best_of is not None and options.benchmark != "rewardbench-2":

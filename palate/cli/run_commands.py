@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 
 from palate.cli.parser import COMMANDS, Parser, say, underscored
+from palate.config.artifacts import require_models
 from palate.core import ConfigError
 from palate.core.process import place
 from palate.distributed.launch import LAUNCH_HELP, launch
@@ -130,6 +131,7 @@ def inspect(words: list[str], stages: Stages) -> int:  # noqa: ARG001 (every com
     for name in ("max_tokens", "limit"):
         if vars(options)[name] is not None and vars(options)[name] < 1:
             raise ConfigError(f"--{name} is {vars(options)[name]}; give 1 or more, or leave it out.")
+    require_models(options.model)
     from rich.console import Console
 
     from palate.cli.inspection import Viewer, columns_of, inspect
@@ -156,7 +158,10 @@ def reference_parser() -> Parser:
 
 
 def reference(words: list[str], stages: Stages) -> int:
-    """`palate reference`; returns the exit status. It also writes the Python API's page and types, and the table of help and completion."""
+    """`palate reference`; returns the exit status. It also writes the Python API's page.
+
+    In a checkout it writes the API's types and the table of help and completion too. An installed package stays as it is.
+    """
     path: Path = reference_parser().parse(words).out
     from palate.api.api_page import api_text
     from palate.api.signatures import TYPES_FILE, types_text
@@ -165,14 +170,14 @@ def reference(words: list[str], stages: Stages) -> int:
     from palate.pipeline.describe import reference
     from palate.pipeline.table import STAGES
 
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomic(path, reference(stages))
-    say(f"wrote {path}")
-    if stages is STAGES and (not TABLE.is_file() or TABLE.read_text(encoding="utf-8") != table_text(stages)):
-        write_atomic(TABLE, table_text(stages))
-        say(f"wrote {TABLE}")
+    texts = {path: reference(stages)}
     if stages is STAGES:
-        for file, text in ((path.with_name("api.md"), api_text(stages)), (TYPES_FILE, types_text(stages))):
+        texts[path.with_name("api.md")] = api_text(stages)
+    if stages is STAGES and (TYPES_FILE.parents[1] / "pyproject.toml").is_file():
+        texts |= {TABLE: table_text(stages), TYPES_FILE: types_text(stages)}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for file, text in texts.items():
+        if file == path or not file.is_file() or file.read_text(encoding="utf-8") != text:
             write_atomic(file, text)
             say(f"wrote {file}")
     return 0

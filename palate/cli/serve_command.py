@@ -6,8 +6,10 @@ import time
 from pathlib import Path
 
 from palate.cli.parser import COMMANDS, Parser, say, underscored
+from palate.config.artifacts import require_models
 from palate.core import ConfigError
 from palate.pipeline.table import Stages
+from palate.web.listener import listen
 
 
 def serve_parser() -> Parser:
@@ -28,16 +30,18 @@ def serve(words: list[str], stages: Stages) -> int:  # noqa: ARG001 (every comma
         raise ConfigError("--new_key adds a key to the file of --keys. Name that file too.")
     if not (options.model or options.upstream) and options.new_key is None:
         raise ConfigError("palate serve needs MODEL: a policy, or the run that trained it. With --upstream URL another server draws.")
-    try:
-        if options.new_key is not None:
-            from palate.serving.api_keys import add_key
+    if options.new_key is not None:
+        from palate.serving.api_keys import add_key
 
-            say(f"{add_key(options.keys, options.new_key)}\nThis key is shown once. {options.keys} has its hash.")
-            return 0
+        say(f"{add_key(options.keys, options.new_key)}\nThis key is shown once. {options.keys} has its hash.")
+        return 0
+    settings = serve_options(options)
+    require_models(*(path for path in (settings.model, settings.rule_model, *settings.reward) if path))
+    with listen(settings.host, settings.port) as listener:
+        say(f"Palate loads {settings.model or settings.upstream} ...")
         from palate.serving import server
-    except ImportError as error:
-        raise ConfigError(f"palate serve needs {error.name}. Install palate[train,label].") from error
-    server.serve_model(serve_options(options), say)
+
+        server.serve_model(settings, listener, say)
     return 0
 
 

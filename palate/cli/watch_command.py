@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from palate.cli.parser import COMMANDS, Parser, say
-from palate.core import ConfigError
 from palate.pipeline.table import Stages
+from palate.web.listener import listen
 
 
 def watch_parser() -> Parser:
@@ -21,9 +21,8 @@ def watch_parser() -> Parser:
 def watch(words: list[str], stages: Stages) -> int:  # noqa: ARG001 (every command has this signature)
     """`palate watch`; returns the exit status."""
     options = watch_parser().parse(words)
-    try:
+    with listen(options.host, options.port) as listener:
         from palate.web import watch_app
-    except ImportError as error:
-        raise ConfigError(f"palate watch needs {error.name}. Install palate[label].") from error
-    watch_app.watch(options.runs, options.host, options.port, say)
+
+        watch_app.watch(options.runs, options.host, listener, say)
     return 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from palate.core import ConfigError, RunError
@@ -12,6 +13,7 @@ RETIRED = "retired.json"
 MEMBERS = "members"
 """The folder of a run that has the members of an ensemble, each in a folder named by its number."""
 _MODELS = ("model", "adapter")
+_HUB_NAME = re.compile(r"\w[\w.-]*/[\w.-]+")
 
 
 def model_at(path: str) -> str:
@@ -29,6 +31,22 @@ def model_at(path: str) -> str:
             "stage average"
         )
     return path if inside is None else str(inside)
+
+
+def is_hub_name(name: str) -> bool:
+    """Whether a name can be that of a hub, OWNER/NAME, and not of something that is missing in a folder of this machine."""
+    return _HUB_NAME.fullmatch(name) is not None and not Path(name.partition("/")[0]).exists()
+
+
+def require_models(*paths: str) -> None:
+    """Refuse what is neither here nor the name of a model on a hub. A command asks this of its words before it loads anything heavy.
+
+    Raises:
+        ConfigError: nothing is there.
+    """
+    for path in paths:
+        if not Path(path).exists() and not is_hub_name(path):
+            raise ConfigError(f"there is no model at {path}. Correct the path, or give a hub's name as OWNER/NAME.")
 
 
 def models_at(path: str) -> tuple[str, ...]:

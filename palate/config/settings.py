@@ -119,9 +119,9 @@ def collected(errors: list[str]) -> Iterator[None]:
 
 
 def raise_collected(errors: Sequence[str]) -> None:
-    """Raise one ConfigError with all messages, a line each, if there are any."""
+    """Raise one ConfigError with all messages, a line each and each once, if there are any."""
     if errors:
-        raise ConfigError("\n".join(errors))
+        raise ConfigError("\n".join(dict.fromkeys(errors)))
 
 
 def parse_word(text: str) -> object:

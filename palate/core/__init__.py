@@ -1,6 +1,7 @@
 """Nouns, protocols and errors of Palate; standard library only."""
 
 from palate.core.errors import (
+    OUT_OF_SPACE,
     ConfigError,
     DataError,
     Interrupted,
@@ -30,6 +31,7 @@ from palate.core.protocols import Advance, Follower, Gold, Tracker
 from palate.core.seeds import derive_seed
 
 __all__ = [
+    "OUT_OF_SPACE",
     "THOUGHT_FIELDS",
     "UNKNOWN_RATER",
     "Advance",

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+
+OUT_OF_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT})
+"""Numbers of an OSError that mean a full disk, or a user's full share of it."""
+
 
 class PalateError(Exception):
     """Base of every error that Palate raises on purpose; the command line prints it as one message."""

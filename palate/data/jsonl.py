@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import NoReturn, Self
 
 from palate.config.encoding import HEAD, foreign_content
-from palate.core import DataError, RunError
+from palate.core import OUT_OF_SPACE, DataError, RunError
 
 Row = dict[str, object]
 
@@ -30,7 +30,6 @@ Parse = Callable[[str], object]
 """Parses the JSON value in a text; raises ValueError if there is none."""
 
 _CONSTANTS: Mapping[str, float | None] = {"NaN": None, "Infinity": math.inf, "-Infinity": -math.inf}
-_OUT_OF_SPACE = (errno.ENOSPC, errno.EDQUOT)
 _REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.EISDIR)
 
 
@@ -262,7 +261,7 @@ def _is_json(value: object) -> bool:
 
 def _raise_for_writing(path: Path, error: OSError) -> NoReturn:
     """Raise RunError if the disk is full or nobody may write there, and `error` itself otherwise."""
-    if error.errno in _OUT_OF_SPACE:
+    if error.errno in OUT_OF_SPACE:
         raise RunError(
             f"no space left on the device of {path}. Earlier rows are kept. Free some space and run the same command."
         ) from error

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
@@ -22,6 +22,7 @@ from palate.models.devices import moved
 from palate.models.head_logps import head_logps
 from palate.models.paths import PaddedBatch, head_reason
 from palate.models.surprise import SURPRISE_FILE, Surprise, stored_surprise
+from palate.models.tensor_files import save_tensors
 from palate.objectives.logps import token_logps
 from palate.text.pack import PackedBatch
 
@@ -90,9 +91,9 @@ class Likelihood(nn.Module):
 
     def save(self, directory: str | Path) -> None:
         """Write the language-model head to a model directory, unless the input embeddings are all of it."""
-        tensors = {name: p.detach().cpu().contiguous() for name, p in (("weight", self.weight), ("bias", self.bias)) if p is not None}
+        tensors = {name: p for name, p in (("weight", self.weight), ("bias", self.bias)) if p is not None}
         if tensors:
-            save_file(tensors, Path(directory) / HEAD_FILE)
+            save_tensors(tensors, Path(directory) / HEAD_FILE)
 
 
 def attach(module: PreTrainedModel, likelihood: Likelihood | Surprise) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -28,7 +27,7 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
-from palate.config.artifacts import refuse_retired
+from palate.config.artifacts import is_hub_name, refuse_retired
 from palate.core import ModelError
 from palate.models.adapters import Adapters, base_of, is_adapter
 from palate.models.causal import CausalPolicy
@@ -45,7 +44,6 @@ T = TypeVar("T")
 AutoClass = type[AutoModelForCausalLM] | type[AutoModelForSequenceClassification]
 _PLAIN_TOKENIZERS = ("TokenizersBackend", "PreTrainedTokenizerFast")
 _UNREADABLE = (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError, ImportError, SafetensorError, StrictDataclassError)
-_HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
 
 
 def load_policy(path: str | Path, *, dtype: DType = "float32", four_bit: FourBit | None = None) -> CausalPolicy:
@@ -208,9 +206,7 @@ def load_config(path: str | Path) -> PretrainedConfig:
     if directory.exists():
         if not (directory / "config.json").is_file():
             raise ModelError(f"{path} is not a model directory: it has no config.json. If it is a run, use the folder `model` in it")
-    elif (
-        not _HUB_NAME.fullmatch(str(path)) or str(path).startswith(".") or (len(directory.parts) > 1 and Path(directory.parts[0]).exists())
-    ):
+    elif "/" in str(path) and not is_hub_name(str(path)):  # the base of an adapter may have a name without an owner
         raise ModelError(f"no model at {path}: the directory does not exist. Check the path, or first run the stage that makes the model")
     config: PretrainedConfig = _read(path, "config.json", lambda: AutoConfig.from_pretrained(path, trust_remote_code=False))
     if config.is_encoder_decoder:
@@ -317,4 +313,7 @@ def _read(path: str | Path, what: str, read: Callable[[], T]) -> T:
                 f"{path}: {what} cannot be read, because the model brings code of its own (auto_map), which Palate does not run. "
                 "Use a model whose architecture is part of transformers"
             ) from error
-        raise ModelError(f"{path}: {what} cannot be read ({type(error).__name__}: {str(error).strip() or 'no reason given'})") from error
+        reason = f"({type(error).__name__}: {str(error).strip() or 'no reason given'})"
+        if not Path(path).exists():
+            raise ModelError(f"{path} is not a directory here, and a hub did not give {what} of a model of that name {reason}") from error
+        raise ModelError(f"{path}: {what} cannot be read {reason}") from error

@@ -30,6 +30,7 @@ from palate.models.parts import joined_parts
 from palate.models.paths import AttentionPath, choose_path, longest_input, padded_rows
 from palate.models.precision import DType, cast_parameters, dtype_of
 from palate.models.reward_file import REWARD_FILE, Normalisation, RewardFile
+from palate.models.tensor_files import writing_tensors
 from palate.models.transformers_io import save_pair, save_tokenizer
 from palate.text.ends import end_ids
 from palate.text.pack import PackedBatch
@@ -171,7 +172,8 @@ class ScalarModel:
             if self.likelihood is not None:
                 self.likelihood.save(directory)
         else:
-            self.adapters.save(directory)
+            with writing_tensors(directory):
+                self.adapters.save(directory)
             save_tokenizer(self.tokenizer, directory)
         self.save_heads(directory)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedModel
@@ -21,6 +21,7 @@ from palate.core import ModelError
 from palate.models.cpu import linear
 from palate.models.devices import moved
 from palate.models.paths import PaddedBatch
+from palate.models.tensor_files import save_tensors
 from palate.objectives.logps import token_logps
 from palate.text.pack import PackedBatch
 
@@ -103,7 +104,7 @@ class Surprise(nn.Module):
 
     def save(self, directory: str | Path) -> None:
         """Write the weights to a model directory."""
-        save_file({name: value.detach().cpu().contiguous() for name, value in self.state_dict().items()}, Path(directory) / SURPRISE_FILE)
+        save_tensors(self.state_dict(), Path(directory) / SURPRISE_FILE)
 
 
 def _scaled(states: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging
 
 from palate.models.shared_layers import on_host
+from palate.models.tensor_files import writing_tensors
 from palate.text.chat_text import template_of
 from palate.text.ends import end_ids
 
@@ -44,7 +45,7 @@ def without_reports() -> Iterator[None]:
 def save_pair(module: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, directory: str | Path, *, without: str = "") -> None:
     """Write model and tokenizer as an ordinary Hugging Face directory, without the weights whose names begin with `without`."""
     weights = {name: x for name, x in on_cpu(module).items() if not (without and name.startswith(without))}
-    with no_progress_bars():
+    with no_progress_bars(), writing_tensors(directory):
         module.save_pretrained(directory, state_dict=weights)
     save_tokenizer(tokenizer, directory)
 

@@ -28,7 +28,8 @@ def show_runs(root: Path) -> None:
     names = {record.key: record.name for _, record in runs}
     table = Table(box=None, pad_edge=False, header_style="bold")
     for title in ("run", "stage", "status", "seconds", "seed", "from"):
-        table.add_column(title, justify="right" if title in {"seconds", "seed"} else "left", overflow="fold")
+        is_name = title in {"run", "stage", "status"}  # people copy them
+        table.add_column(title, justify="right" if title in {"seconds", "seed"} else "left", overflow="fold", no_wrap=is_name)
     for directory, record in runs:
         keys = dict.fromkeys(parent.key.split("/")[0] for parent in record.parents)
         origin = ", ".join(dict.fromkeys(names.get(key, _outside(record, key)) for key in keys))

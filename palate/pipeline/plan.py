@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, cast
 
+from palate.config.artifacts import is_hub_name
 from palate.config.function_source import FunctionSource, source_of
 from palate.config.own_members import is_import_path
 from palate.config.read import dump_config, map_inputs, read_config
@@ -29,7 +30,6 @@ from palate.runs.trackers import tracker_names
 TOP = ("name", "seed", "device", "shard", "track", "inputs", "stages")
 BESIDE = ("stage", "seed", "device", "shard", "expect", "extend", "keep_state")
 REFERENCE = re.compile(r"\$([\w-]+)(?:/(.*))?")
-HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 
 
 @dataclass(frozen=True)
@@ -245,7 +245,7 @@ class Planner:
                 return str(path), input_key(path.absolute(), self.cache)
             except PalateError as error:
                 raise type(error)(f"{at}: {error}") from error
-        if mark.hub and HUB_NAME.fullmatch(value):
+        if mark.hub and is_hub_name(value):
             return value, f"hub:{value}"
         offer = f" {nearest(value, mark.names)}" if mark.names else ""
         raise ConfigError(f"{at}: there is nothing at {value}. Correct the path{' or the name of the model' if mark.hub else ''}.{offer}")

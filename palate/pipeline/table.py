@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, is_dataclass
 from typing import TYPE_CHECKING, Protocol, cast
 
+from palate.config.extras import not_installed
 from palate.config.functions import load_function
 from palate.config.own_members import is_import_path
 from palate.config.settings import nearest
@@ -63,10 +64,10 @@ class StageEntry:
         try:
             cls = vars(importlib.import_module(module))[name]
         except ModuleNotFoundError as error:
-            missing = (error.name or "").split(".")[0]
-            if missing in {"", module.split(".")[0]}:
+            message = not_installed("this stage", error)
+            if message is None:
                 raise
-            raise ConfigError(f"this stage needs {missing}, which is not installed. Install palate[train].") from error
+            raise message from error
         if not (isinstance(cls, type) and is_dataclass(cls)):
             raise TypeError(f"{self.target} is not a dataclass")
         return cast("type[Stage]", cls)

@@ -80,23 +80,36 @@ def _columns(console: Console, *, of_people: bool) -> Progress:
     )
 
 
+class _Pace:
+    """How fast this process is. Units that an earlier process did come with the first call, and have no part in it."""
+
+    def __init__(self) -> None:
+        self._first: tuple[float, int] | None = None
+
+    def seconds_per_unit(self, now: float, done: int) -> float | None:
+        """Return the mean time of a unit since the first call; None before a unit is done."""
+        self._first = self._first or (now, done)
+        began, before = self._first
+        return (now - began) / (done - before) if done > before else None
+
+
 class _Lines:
     """`advance` outside a terminal."""
 
     def __init__(self, total: int, label: str, out: TextIO, clock: Callable[[], float], *, of_people: bool) -> None:
         self._total, self._label, self._out, self._clock, self._of_people = total, label, out, clock, of_people
         self._count, self._shown, self._note = 0, 0, ""
-        self._started = self._last_line = clock()
+        self._pace, self._last_line = _Pace(), clock()
 
     def __call__(self, n: int = 1, note: str = "") -> None:
         self._count += n
         self._note = note or self._note
         now = self._clock()
+        each = self._pace.seconds_per_unit(now, self._count)
         if now - self._last_line < LINE_SECONDS or (self._of_people and self._count == self._shown):
             return
         self._last_line, self._shown = now, self._count
-        left = (now - self._started) * (self._total - self._count) / max(self._count, 1)
-        forecast = "" if self._of_people else f", about {max(left, 0):.0f} s left"
+        forecast = "" if self._of_people or each is None else f", about {max(each * (self._total - self._count), 0):.0f} s left"
         tail = f"  {self._note}" if self._note else ""
         self._out.write(f"  {self._label} {self._count}/{self._total}{forecast}{tail}\n")
         self._out.flush()
@@ -121,24 +134,22 @@ class _Recorded:
     def __init__(self, advance: Advance, path: Path, about: Mapping[str, object], clock: Callable[[], float]) -> None:
         self._advance, self._path, self._about, self._clock = advance, path, about, clock
         self._done = 0
-        self._first: tuple[float, int] | None = None
-        """When the first call came, and the units that were done then."""
+        self._pace = _Pace()
+        self._seconds_per_unit: float | None = None
         self._last_write = clock()
 
     def __call__(self, n: int = 1, note: str = "") -> None:
         self._advance(n, note)
         self._done += n
         now = self._clock()
-        self._first = self._first or (now, self._done)
+        self._seconds_per_unit = self._pace.seconds_per_unit(now, self._done)
         if now - self._last_write >= RECORD_SECONDS:
             self._last_write = now
             self.write()
 
     def write(self) -> None:
         """Write the file in one step. A full disk does not stop the run here: it will at something that matters."""
-        began, before = self._first or (0.0, self._done)
-        each = (self._clock() - began) / (self._done - before) if self._done > before else None
         neighbour = self._path.with_name(f".{self._path.name}")
         with suppress(OSError):
-            neighbour.write_text(json.dumps({**self._about, "done": self._done, "seconds_per_unit": each}))
+            neighbour.write_text(json.dumps({**self._about, "done": self._done, "seconds_per_unit": self._seconds_per_unit}))
             neighbour.replace(self._path)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
+from annotated_types import Ge, Le, MaxLen
 from pydantic import BaseModel, ValidationError
 
 from palate.config.settings import nearest
@@ -70,9 +71,20 @@ def _refusal(faults: Sequence[Mapping[str, object]], model: type[BaseModel]) -> 
         return ApiError(
             400, f"There is no field {_short(name)}. {nearest(name, list(model.model_fields))}", "unknown_field", param=name[:100]
         )
+    if _has_one_value(model, name):
+        return ApiError(
+            400, f"{name}: this server cannot do that. Leave {name} out; got {_short(fault['input'])}.", "unsupported", param=name
+        )
     ways = [_lower(one) for one in faults if isinstance(one["loc"], tuple) and one["loc"][:1] == place[:1]]
     message = ", or ".join(dict.fromkeys(ways[:4]))  # a field with several forms has a fault for each
     return ApiError(400, f"{name}: {message}; got {_short(fault['input'])}.", "invalid_value", param=name)
+
+
+def _has_one_value(model: type[BaseModel], name: str) -> bool:
+    """Whether a field takes only the value that stands for its absence: what it asks for would change the answer, and cannot be done."""
+    limits = model.model_fields[name].metadata if name in model.model_fields else []
+    highest, lowest = ({one.le for one in limits if isinstance(one, Le)}, {one.ge for one in limits if isinstance(one, Ge)})
+    return MaxLen(0) in limits or bool(highest & lowest)
 
 
 def _lower(fault: Mapping[str, object]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -38,7 +39,7 @@ from palate.serving.serve_app import ApiGate, Serving, create_serve_app
 from palate.serving.serve_options import PATTERNS, ServeOptions
 from palate.serving.upstream_server import OPTION, UpstreamServer, only_model
 from palate.serving.upstream_source import UpstreamSource
-from palate.web.connections import allow_many_connections, listen, server_config
+from palate.web.connections import allow_many_connections, server_config
 from palate.web.own_machine import LOOPBACK
 from palate.web.static_files import PackageFiles
 from palate.web.view import STATIC
@@ -50,18 +51,17 @@ SHUTDOWN_SECONDS = 30
 """How long requests under way may take when the server ends."""
 
 
-def serve_model(options: ServeOptions, say: Callable[[str], None]) -> None:
-    """Answer until Ctrl-C or SIGTERM; requests under way are finished first.
+def serve_model(options: ServeOptions, listener: socket.socket, say: Callable[[str], None]) -> None:
+    """Answer at a socket until Ctrl-C or SIGTERM; requests under way are finished first.
 
     Raises:
-        ConfigError: an option, the host or the port cannot be used.
+        ConfigError: an option cannot be used.
         DataError: a file of rules or keys cannot be used.
         ModelError: a model cannot be loaded.
     """
     _check(options)
     allow_many_connections()
-    # The port comes first: whoever has taken it is reported before a large model is loaded.
-    with listen(options.host, options.port) as listener, computing_on(options.device), opened(options, exempt_from_collection) as serving:
+    with computing_on(options.device), opened(options, exempt_from_collection) as serving:
         name = f"[{options.host}]" if ":" in options.host else options.host
         address = f"http://{name}:{listener.getsockname()[1]}"
         say(f"Palate serves {serving.model.name} at {address}/v1. {address} is a page to talk with it.")

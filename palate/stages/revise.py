@@ -113,9 +113,10 @@ class Revise:
                 if start + len(chunk) <= rows.rows_done:
                     continue
                 histories = reviser.revise(chunk, run.seed, derive_seed(run.seed, "revise", start))
-                for row in from_writer(partial(self._rows, chunk, histories, constitution))[max(0, rows.rows_done - start) :]:
+                revised = from_writer(partial(self._rows, chunk, histories, constitution))[max(0, rows.rows_done - start) :]
+                for row in revised:
                     rows.append(row)
-                    advance(1)
+                advance(len(revised))
                 check_stop(run)
         sampler.close()
         written: list[Any] = [row for _, row in read_rows(run.directory / "revisions.jsonl")]

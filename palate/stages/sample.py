@@ -62,9 +62,10 @@ class Sample:
                     continue
                 seed = derive_seed(run.seed, "sample", start)
                 groups = sampler.generate(chunk, self.samples_per_prompt, self.sampling, seed)
-                for prompt, group in list(zip(chunk, groups, strict=True))[max(0, rows.rows_done - start) :]:
+                drawn = list(zip(chunk, groups, strict=True))[max(0, rows.rows_done - start) :]
+                for prompt, group in drawn:
                     rows.append(sample_row(prompt, group))
-                    advance(1)
+                advance(len(drawn))
                 check_stop(run)
         sampler.close()
         written: list[Any] = [row for _, row in read_rows(run.directory / "samples.jsonl")]

@@ -20,10 +20,10 @@ from typing import TypeVar
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import nn
 
-from palate.core import RunError, TrainingError
+from palate.core import OUT_OF_SPACE, RunError, TrainingError
 from palate.core.process import ALL, shard_now
 from palate.distributed.ranks import ranks
 from palate.distributed.sharing import mine, rejoined
@@ -31,6 +31,7 @@ from palate.distributed.windows import windows
 from palate.models.devices import current_device
 from palate.models.precision import cast_parameters
 from palate.models.shared_layers import share_out
+from palate.models.tensor_files import save_tensors
 from palate.objectives.reduce import Sums, Totals
 from palate.training.loss_scale import LossScale
 from palate.training.optimizer import AdamW
@@ -39,9 +40,6 @@ from palate.training.source_losses import statistics
 from palate.training.whole_weights import WholeWeights
 
 B = TypeVar("B")
-
-NO_SPACE = 28
-"""The error number of a full disk."""
 
 
 class NotFiniteError(TrainingError):
@@ -209,20 +207,13 @@ def save_checkpoint(directory: Path, tensors: Mapping[str, torch.Tensor], number
     try:
         shutil.rmtree(new, ignore_errors=True)
         new.mkdir(parents=True)
-        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, new / "tensors.safetensors")
+        save_tensors(tensors, new / "tensors.safetensors")
         (new / "numbers.json").write_text(json.dumps(numbers))
         for path in (*new.iterdir(), new):
             _sync(path)  # before the rename, so that a machine that goes down does not leave half of a file behind the new name
-    except OSError as error:
+    except Exception as error:
         shutil.rmtree(new, ignore_errors=True)
-        if error.errno == NO_SPACE:
-            raise RunError(
-                f"no space left on the disk for the checkpoint {directory}; the one before it is kept. Free space and run the same command"
-            ) from error
-        raise
-    except Exception as error:  # safetensors reports a full disk as an error of its own
-        shutil.rmtree(new, ignore_errors=True)
-        if "os error 28" in str(error).lower() or "no space" in str(error).lower():
+        if isinstance(error, OSError) and error.errno in OUT_OF_SPACE:
             raise RunError(
                 f"no space left on the disk for the checkpoint {directory}; the one before it is kept. Free space and run the same command"
             ) from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import socket
 import time
 from collections.abc import Callable
 from contextlib import closing
@@ -18,7 +19,7 @@ from palate.data.rule_file import RuleFile
 from palate.ratings import Link, Ratings, open_ratings, upgrade_ratings, use_ratings
 from palate.web.app import create_app
 from palate.web.browser import open_page
-from palate.web.connections import allow_many_connections, listen, server_config
+from palate.web.connections import allow_many_connections, server_config
 from palate.web.credentials import Passwords, hashed
 from palate.web.options import LabelOptions
 from palate.web.probe_model import ProbeModel
@@ -36,19 +37,18 @@ def upgrade(options: LabelOptions, say: Callable[[str], None]) -> None:
     say(f"the schema was {before} and is {after}" if before != after else f"the schema is {after} already; nothing was changed")
 
 
-def serve(options: LabelOptions, say: Callable[[str], None]) -> None:
-    """Serve the pages until Ctrl-C.
+def serve(options: LabelOptions, listener: socket.socket, say: Callable[[str], None]) -> None:
+    """Serve the pages at a socket until Ctrl-C.
 
     Raises:
-        ConfigError: the database, the media folder, the port, or a webhook cannot be used.
+        ConfigError: the database, the media folder, or a webhook cannot be used.
         DataError: a row of `items` is invalid.
     """
     if options.media is not None and not options.media.is_dir():
         raise ConfigError(f"--media {options.media} is not a folder.")
     if options.rules is not None and options.items is None:
         raise ConfigError("--rules is about the items of --items. Name a file with them too.")
-    # The port comes first: where another program has it, no database is made and no item is added.
-    with listen(options.host, options.port) as listener, closing(open_ratings(options.ratings, create=True)) as ratings:
+    with closing(open_ratings(options.ratings, create=True)) as ratings:
         service = make_service(options, ratings)
         if options.items is not None:
             say(import_items(service, options.items, options.project, options.rules))
@@ -110,7 +110,8 @@ def import_items(service: Service, path: Path, project: str, rules: Path | None 
     notes = upload_notes(exchange, service.settings.media)
     parts = [str(service.ratings.import_exchange(exchange, project, service.clock()))]
     if exchange.dropped:
-        parts.append(f"{len(exchange.dropped)} rows with nothing to judge left out, the first: {exchange.dropped[0]}")
+        first = exchange.dropped[0]
+        parts.append(f"left out with nothing to judge: {len(exchange.dropped)}, the first {first.source} ({first.reason})")
     return "\n".join(["; ".join(parts), *(f"Note: {note}." for note in notes)])
 
 

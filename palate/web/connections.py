@@ -6,16 +6,12 @@ uvicorn alone waits for ever for the end of a head. A stranger could then hold e
 from __future__ import annotations
 
 import asyncio
-import os
 import resource
-import socket
 
 import h11
 import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
-
-from palate.core import ConfigError
 
 HEAD_SECONDS = 20.0
 """How long the head of a request may take, from the connection or from its first byte."""
@@ -84,25 +80,6 @@ class PatientProtocol(H11Protocol):
 
     def _close(self) -> None:
         self.transport.close()
-
-
-def listen(host: str, port: int) -> socket.socket:
-    """Return a socket that listens; port 0 takes a free one.
-
-    Raises:
-        ConfigError: the host or port cannot be used.
-    """
-    try:
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        listener = socket.create_server((host, port), family=family, backlog=512)
-    except (OSError, OverflowError) as error:
-        number = error.errno if isinstance(error, OSError) else None
-        cause = os.strerror(number) if number and number > 0 else error  # the error's own text repeats the address
-        message = f"cannot listen at {host}:{port} ({cause}). Choose another --port, or end the program that uses it."
-        raise ConfigError(message) from error
-    # asyncio does not see that a socket made elsewhere is TCP; without this every small answer waits 40 ms for an acknowledgement.
-    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    return listener
 
 
 def server_config(app: ASGIApp, *, behind_proxy: bool = False, shutdown_seconds: int | None = None) -> uvicorn.Config:

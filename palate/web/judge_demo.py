@@ -28,12 +28,12 @@ from palate.runs.record import RunRecord, list_runs
 from palate.web.app import create_app
 from palate.web.browser import open_page
 from palate.web.command import make_service
-from palate.web.connections import listen, server_config
+from palate.web.connections import server_config
+from palate.web.listener import OWN_HOST
 from palate.web.options import LabelOptions
 from palate.web.own_machine import OwnJudging
 from palate.web.service import DAY
 
-HOST = "127.0.0.1"
 PROJECT = "Which answer is better?"
 PERSON = "you"
 """Name of the account that judges. It does not have a password, and the link that the command prints lets it in."""
@@ -77,19 +77,19 @@ class JudgedPipeline:
         return kitchen_guideline(self.dimension) if is_kitchen else guideline((self.dimension,))
 
 
-def judge(runs: Path, pairs: int, port: int, say: Callable[[str], None]) -> int:
+def judge(runs: Path, pairs: int, listener: socket.socket, say: Callable[[str], None]) -> int:
     """Serve the pairs, wait until all are judged, refresh the reward model with the judgments, and show what that changed.
 
     Returns:
         The exit status of the first command that failed, or 0.
 
     Raises:
-        ConfigError: a finished run is missing in the folder, `pairs` is below 5, the port is taken, or somebody else made the project.
+        ConfigError: a finished run is missing in the folder, `pairs` is below 5, or somebody else made the project.
     """
     if pairs < 5:
         raise ConfigError(f"--pairs is {pairs}: give 5 or more, because some are kept for testing")
     pipeline = JudgedPipeline.of(runs)
-    with listen(HOST, port) as listener, closing(open_ratings(str(runs / DATABASE), create=True)) as ratings:
+    with closing(open_ratings(str(runs / DATABASE), create=True)) as ratings:
         account, project = own_project(ratings, pipeline)
         own = OwnJudging(secrets.token_urlsafe(24), account.id, project.id, runs / RESULT)
         own.result.unlink(missing_ok=True)
@@ -183,7 +183,7 @@ def serving(listener: socket.socket, ratings: Ratings, own: OwnJudging) -> Itera
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
     thread.start()
     try:
-        yield f"http://{HOST}:{listener.getsockname()[1]}/judge/{own.key}"
+        yield f"http://{OWN_HOST}:{listener.getsockname()[1]}/judge/{own.key}"
     finally:
         server.should_exit = True
         thread.join()
@@ -230,7 +230,7 @@ def first_done(runs: Path, stage: str) -> tuple[Path, RunRecord]:
     for directory, record in list_runs(runs):
         if record.stage == stage and record.status == "done":
             return directory, record
-    raise ConfigError(f"{runs} does not hold a finished run of stage {stage}. Run the pipeline first (make demo)")
+    raise ConfigError(f"{runs} does not hold a finished run of stage {stage}. Run the pipeline first: `palate demo` makes runs/kitchen.")
 
 
 def start(words: list[str], say: Callable[[str], None], *, shows: bool = True) -> subprocess.Popen[bytes]:

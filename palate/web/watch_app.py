@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import socket
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,7 +14,7 @@ from fastapi import FastAPI, Request
 from starlette.responses import HTMLResponse, Response
 
 from palate.runs.live_metrics import LIVE_METRICS
-from palate.web.connections import listen, server_config
+from palate.web.connections import server_config
 from palate.web.own_machine import LOOPBACK, OwnMachineOnly
 from palate.web.request_limits import RequestLimits
 from palate.web.static_files import PackageFiles
@@ -82,20 +83,18 @@ def watch_app(runs: WatchedRuns, *, only_here: bool) -> FastAPI:
     return app
 
 
-def watch(directories: Sequence[Path], host: str, port: int, say: Callable[[str], None]) -> None:
-    """Serve the page of the runs until Ctrl-C.
+def watch(directories: Sequence[Path], host: str, listener: socket.socket, say: Callable[[str], None]) -> None:
+    """Serve the page of the runs until Ctrl-C, at the socket that listens at `host`.
 
     Raises:
         RunError: a directory does not exist, or holds no run.
-        ConfigError: the host or port cannot be used.
     """
     runs = WatchedRuns(directories)
     is_here = host in LOOPBACK
-    with listen(host, port) as listener:
-        name = f"[{host}]" if ":" in host else host
-        say(f"Watch {runs.title()} at http://{name}:{listener.getsockname()[1]}")
-        if not is_here:
-            say("Everybody who reaches this address can read the prompts and the completions.")
-        say("Ctrl-C stops the page. It does not stop the runs.")
-        config = server_config(watch_app(runs, only_here=is_here), shutdown_seconds=1)
-        uvicorn.Server(config).run(sockets=[listener])
+    name = f"[{host}]" if ":" in host else host
+    say(f"Watch {runs.title()} at http://{name}:{listener.getsockname()[1]}")
+    if not is_here:
+        say("Everybody who reaches this address can read the prompts and the completions.")
+    say("Ctrl-C stops the page. It does not stop the runs.")
+    config = server_config(watch_app(runs, only_here=is_here), shutdown_seconds=1)
+    uvicorn.Server(config).run(sockets=[listener])

@@ -56,4 +56,11 @@ def test_every_dependency_is_pinned_and_the_base_install_is_light() -> None:
     extras = project["optional-dependencies"].values()
     wanted = [Requirement(text) for text in (*project["dependencies"], *(text for extra in extras for text in extra))]
     assert {str(one): pins.get(one.name.lower()) for one in wanted if not one.specifier.contains(pins.get(one.name.lower(), "0"))} == {}
-    assert {Requirement(text).name for text in project["dependencies"]} == {"annotated-types", "numpy", "pydantic", "pyyaml", "rich"}
+    assert {Requirement(text).name for text in project["dependencies"]} == {
+        "annotated-types",
+        "jinja2",
+        "numpy",
+        "pydantic",
+        "pyyaml",
+        "rich",
+    }

@@ -2,18 +2,24 @@
 
 import ast
 import os
+import re
 import resource
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 from importlinter.cli import lint_imports
 
+from palate.config.extras import EXTRAS
 from tests.support.repository import PACKAGE, ROOT, sources, tree_of
 
 TRACKED = ("tensorboard", "wandb", "mlflow", "trackio")
 HEAVY = ("torch", "transformers", "tokenizers", "matplotlib", "pyarrow", "datasets", "pandas", *TRACKED)
+OF_ONE_FEATURE = {"datasets", "lm_eval", "mlflow", "pytest", "ray", "tensorboard", "trackio", "vllm", "wandb"}
+"""The code of the feature says that its package is missing."""
+
 LIGHT_SECONDS = 1.0
 """Of a processor, which a machine that does other things too may need longer for; with torch it is some seconds."""
 
@@ -76,3 +82,12 @@ def cpu_seconds(words: list[str]) -> float:
 def test_what_is_light_is_quick(words: list[str]) -> None:
     cpu_seconds([sys.executable, *words])  # writes the bytecode
     assert min(cpu_seconds([sys.executable, *words]) for _ in range(3)) < LIGHT_SECONDS
+
+
+def test_every_package_that_is_imported_is_known() -> None:
+    """A package that nobody lists is missing where Palate is installed, and its absence is a traceback."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    plain = {re.split(r"[^\w.-]", line)[0].replace("-", "_").replace("pyyaml", "yaml") for line in project["dependencies"]} | {"markupsafe"}
+    found = set().union(*map(imported, sources())) - sys.stdlib_module_names - {"palate", ""} - plain - OF_ONE_FEATURE
+    assert found - {name for modules in EXTRAS.values() for name in modules} == set()
+    assert set(EXTRAS) <= set(project["optional-dependencies"])

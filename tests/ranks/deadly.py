@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sys
@@ -14,8 +15,9 @@ from typing import Any
 
 from palate.cli import main
 from palate.core.process import place
+from palate.models import tensor_files
 from palate.runs.run import Run
-from palate.training import checkpoints, learner, loss_scale
+from palate.training import checkpoints, loss_scale
 
 
 def die() -> None:
@@ -42,9 +44,9 @@ def fill() -> None:
     """The disk of the writer is full."""
 
     def full(*_: object, **__: object) -> None:
-        raise OSError(learner.NO_SPACE, "No space left on device")
+        raise OSError(errno.ENOSPC, "No space left on device")
 
-    learner.save_file = full  # type: ignore[assignment]
+    tensor_files.save_file = full  # type: ignore[assignment]
 
 
 def half() -> None:
@@ -54,7 +56,7 @@ def half() -> None:
         path.write_bytes(b"half")
         die()
 
-    learner.save_file = cut  # type: ignore[assignment]
+    tensor_files.save_file = cut  # type: ignore[assignment]
 
 
 def overflow() -> None:

@@ -9,7 +9,8 @@ from contextlib import contextmanager
 import uvicorn
 from starlette.types import ASGIApp
 
-from palate.web.connections import listen, server_config
+from palate.web.connections import server_config
+from palate.web.listener import listen
 from tests.support.waiting import joined, wait_until
 
 

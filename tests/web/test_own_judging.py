@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -13,14 +12,13 @@ import httpx
 import pytest
 from playwright.sync_api import Page, expect
 
-from palate.cli import main
 from palate.core import ConfigError, Message
 from palate.evaluation.own_agreement import OwnJudgment, OwnJudgments
 from palate.evaluation.report.judged_page import render_judged
 from palate.ratings import Candidate, Item, Project, Ratings, open_ratings
-from palate.web.connections import listen
 from palate.web.credentials import hashed
 from palate.web.judge_demo import PERSON, PROJECT, JudgedPipeline, own_project, serving
+from palate.web.listener import listen
 from palate.web.own_machine import OwnJudging, is_own_address, is_own_name
 from tests.support.waiting import LIMIT_SECONDS
 
@@ -139,18 +137,3 @@ def test_nobody_enters_without_a_password_what_another_made(tmp_path: Path) -> N
         ratings.join(ratings.add_project(Project("Of others"), 1.0).id, account.id, 1.0)
         with pytest.raises(ConfigError, match="did not make"):
             own_project(ratings, KITCHEN)
-
-
-def test_a_port_in_use_is_one_message_before_anything_is_made(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(JudgedPipeline, "of", lambda runs: KITCHEN)
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = str(taken.getsockname()[1])
-        for words in (["label", "--ratings", str(tmp_path / "ratings.db"), "--port", port], ["judge", str(tmp_path), "--port", port]):
-            assert main(words) == 2
-            error = capsys.readouterr().err
-            assert error.count("\n") == 1
-            assert f"cannot listen at 127.0.0.1:{port}" in error
-            assert "Choose another --port" in error
-    assert list(tmp_path.iterdir()) == []

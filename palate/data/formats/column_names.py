@@ -29,11 +29,11 @@ USUAL_NAMES = {
     for role, names in {
         "chosen": (
             "chosen preferred better accepted winner win good positive best chosen_response response_chosen "
-            "answer_chosen chosen_answer preferred_response better_response good_response"
+            "answer_chosen chosen_answer preferred_response better_response good_response preferred_answer better_answer good_answer"
         ),
         "rejected": (
             "rejected dispreferred worse loser lose bad negative worst rejected_response response_rejected "
-            "answer_rejected rejected_answer worse_response bad_response"
+            "answer_rejected rejected_answer worse_response bad_response dispreferred_answer worse_answer bad_answer"
         ),
         "prompt": (
             "prompt question query instruction instructions user_prompt user_input user_message user_query user human "

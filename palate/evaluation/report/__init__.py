@@ -5,6 +5,7 @@ matplotlib and jinja2 are imported only when a page is rendered, so the records 
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 from palate.evaluation.report.constitution_records import ModelCost, PrincipleRow, RevisionRounds
@@ -43,6 +44,9 @@ from palate.evaluation.report.rule_records import RuleBreachRow
 from palate.evaluation.report.source_records import LabelSource
 from palate.evaluation.report.tax_records import TaxRow
 from palate.evaluation.report.training_records import Training, TrainingPoint, TrainingRun
+
+# Where the home directory cannot be written, matplotlib warns at its import and keeps its fonts elsewhere. The page is the same.
+logging.getLogger("matplotlib").setLevel(logging.ERROR)
 
 
 def render(report: ReportData) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import isfinite
 
 from palate.agreement.curve import LearningCurve
 from palate.evaluation.calibration import Bin
@@ -114,6 +115,9 @@ def advice(change: RewardChange) -> str:
         return f"Swap it in: the gain on new judgments is real ({points}){no_loss}."
     if new.excludes_zero:
         return f"Keep the former model: this one is worse on new judgments ({points}). Are sides swapped? Do raters agree?"
+    if not isfinite(new.low):
+        few = f"too few new judgments are held out ({change.new.after.n})"
+        return f"No difference can be shown yet: {few}. Judge more pairs, then refresh again."
     few = f"{thousands(change.new.after.n)} held-out judgments"
     if new.low == new.high:
         return f"No difference can be shown yet: both models are right about the same ones of {few}. Judge more pairs, then refresh again."

@@ -173,13 +173,19 @@ def test_fresh_with_only_forgets_that_stage_alone(capsys: pytest.CaptureFixture[
     assert [line.split()[:2] for line in capsys.readouterr().out.splitlines()] == [["second", "done"]]
 
 
-def test_a_stage_whose_package_is_not_installed_says_what_to_install(
+def test_a_missing_package_and_a_full_disk_are_messages_and_our_mistakes_are_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "needy.py").write_text("import nowhere_to_be_found")
     monkeypatch.syspath_prepend(tmp_path)
-    assert main(["needy"], {"needy": StageEntry("needy:Needy", "Needs much.")}) == 2
-    assert "needs nowhere_to_be_found, which is not installed. Install palate[train]" in capsys.readouterr().err
+    for name, fault in (
+        ("absent", "raise ModuleNotFoundError(name='peft.tuners')"),
+        ("full", "raise OSError(28, 'No space left', 'page.html')"),
+    ):
+        (tmp_path / f"{name}.py").write_text(fault)
+    assert main(["absent"], {"absent": StageEntry("absent:Absent", "Needs much.")}) == 2
+    assert "needs peft, which is not installed. Run: pip install 'palate[train]'" in capsys.readouterr().err
+    assert main(["full"], {"full": StageEntry("full:Full", "Writes much.")}) == 4
+    assert "no space left for page.html (No space left). Make room" in capsys.readouterr().err
     with pytest.raises(ModuleNotFoundError):
         main(["gone"], {"gone": StageEntry("palate.stages.gone:Gone", "A mistake of ours.")})
 

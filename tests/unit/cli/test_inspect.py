@@ -158,7 +158,7 @@ def test_the_limit_is_the_models_unless_another_is_given(capsys: pytest.CaptureF
     ("words", "code", "text"),
     [
         ("nowhere.jsonl --model words", 3, "nowhere.jsonl: no such file"),
-        ("a.jsonl --model ./nowhere", 3, "no model at ./nowhere"),
+        ("a.jsonl --model ./nowhere", 2, "no model at ./nowhere"),
         ("a.jsonl", 2, "--model"),
         ("a.jsonl --model words --limit 0", 2, "--limit is 0; give 1 or more"),
         ("a.jsonl --model words --kind pairs", 2, "--kind"),

@@ -1,6 +1,7 @@
 """The page of a refresh: its words follow from the intervals, and nothing given is markup."""
 
 from dataclasses import replace
+from math import nan
 
 import pytest
 
@@ -54,6 +55,7 @@ def change(new: tuple[float, float], old: tuple[float, float] | None = None, **m
             "No measurable change on the new",
             "No difference can be shown yet: both models are right about the same ones of 200",
         ),
+        ((0.0, nan), None, "No measurable change on the new", "No difference can be shown yet: too few new judgments are held out (200)"),
         ((-0.1, 0.02), None, "Worse on the new judgments: 60 % to 50 %", "Keep the former model"),
         ((0.1, 0.02), None, "Better on the new judgments: 60 % to 70 %", "Swap it in"),
     ],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import re
 import subprocess
 import sys
@@ -434,3 +435,12 @@ def test_wording() -> None:
     assert [wording.percent(v) for v in (0.999, 1.0, 0.0, 0.001, 0.5)] == ["> 99 %", "100 %", "0 %", "< 1 %", "50 %"]
     assert [wording.seconds(v) for v in (8.23, 59, 250, 7500)] == ["8.2 s", "59 s", "4 min 10 s", "2 h 5 min"]
     assert wording.listed(["a", "b", "c"]) == "a, b and c"
+
+
+def test_a_home_that_cannot_be_written_is_no_news(tmp_path: Path) -> None:
+    (tmp_path / "home").write_text("no folder")
+    code = "import palate.evaluation.report, matplotlib"
+    environment = {**os.environ, "HOME": str(tmp_path / "home"), "TMPDIR": str(tmp_path)}
+    environment = {name: value for name, value in environment.items() if not name.startswith(("MPL", "XDG"))}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert done.stderr == ""

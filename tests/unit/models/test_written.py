@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import copy
+import errno
 import json
+import os
+import resource
 import warnings
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,10 +23,12 @@ from palate.models.heads import with_padding
 from palate.models.load import load_policy
 from palate.models.paths import PaddedPathWarning
 from palate.models.scalar import load_scalar, scalar_from
+from palate.models.tensor_files import save_tensors
 from palate.models.written import check_export
 from palate.samplers.local import LocalSampler
 from palate.testing import ALL_FAMILIES, random_trees, tiny_policy, word_tokenizer
 from palate.text.pack import Branch, Tree, pack
+from palate.training.learner import save_checkpoint
 from palate.training.model_io import keep_model
 
 SCORED = tuple(family for family in ALL_FAMILIES if family not in ("lfm2", "mamba"))  # transformers has no scalar head for these
@@ -292,3 +297,30 @@ def test_a_run_is_not_done_when_others_read_another_model_from_it(tmp_path: Path
     adapted.save(tmp_path / "adapter")
     with pytest.raises(ModelError, match="peft reads other log-probabilities"):
         keep_model(run, policy, LoRA(merge=False))
+
+
+def test_weights_may_be_read_by_whoever_may_read_the_users_other_files(tmp_path: Path) -> None:
+    policy = tiny_policy("qwen3")
+    scored = scalar_from(policy, ("helpful",), seed=0, reads_likelihood=True)
+    before = os.umask(0o027)
+    try:
+        policy.save(tmp_path / "whole")
+        load_policy(tmp_path / "whole").with_adapter(LoRA(), tmp_path / "whole", seed=0).save(tmp_path / "adapter")
+        scored.save(tmp_path / "reward")
+        save_checkpoint(tmp_path / "state", {"x": torch.zeros(2)}, {})
+    finally:
+        os.umask(before)
+    modes = {f"{path.relative_to(tmp_path)}": oct(path.stat().st_mode & 0o777) for path in tmp_path.rglob("*.safetensors")}
+    assert len(modes) >= 4
+    assert set(modes.values()) == {"0o640"}
+
+
+def test_what_safetensors_says_of_a_disk_is_the_error_of_every_other_file(tmp_path: Path) -> None:
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
+    try:
+        with pytest.raises(OSError, match="File too large") as found:
+            save_tensors({"x": torch.zeros(1000)}, tmp_path / "x.safetensors")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert found.value.errno == errno.EFBIG

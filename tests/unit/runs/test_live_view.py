@@ -114,11 +114,11 @@ def test_only_stages_with_a_view_in_a_terminal_have_one() -> None:
 
 def test_no_time_is_forecast_where_people_do_the_work() -> None:
     now = [0.0]
-    forecast = ["  judged 2/4, about 20 s left  ann", "  judged 2/4, about 40 s left  ann"]
-    for of_people, lines in ((True, ["  judged 2/4  ann"]), (False, forecast)):
+    forecast = ["  judged 1/4  ann", "  judged 2/4, about 40 s left  ann", "  judged 2/4, about 80 s left  ann"]
+    for of_people, lines in ((True, ["  judged 1/4  ann", "  judged 2/4  ann"]), (False, forecast)):
         now[0], out = 0.0, io.StringIO()
         with progress(4, "judged", of_people=of_people, stream=out, clock=lambda: now[0]) as advance:
-            for seconds, count in ((20.0, 2), (40.0, 0)):  # nobody judges the second time
+            for seconds, count in ((20.0, 1), (40.0, 1), (60.0, 0)):  # nobody judges the third time
                 now[0] = seconds
                 advance(count, "ann")
         assert out.getvalue().splitlines() == lines
@@ -126,6 +126,16 @@ def test_no_time_is_forecast_where_people_do_the_work() -> None:
         with progress(4, "judged", of_people=of_people, stream=terminal) as advance:
             advance(2)
         assert ("-:--:--" in terminal.getvalue()) is not of_people
+
+
+def test_what_an_earlier_process_did_does_not_count_as_fast() -> None:
+    out, now = io.StringIO(), [5.0]
+    with progress(100, "sample", stream=out, clock=lambda: now[0]) as advance:
+        advance(50)  # an earlier process
+        for _ in range(2):
+            now[0] += 10
+            advance(10)
+    assert out.getvalue().splitlines() == ["  sample 60/100, about 40 s left", "  sample 70/100, about 30 s left"]
 
 
 def test_every_line_has_a_form_for_its_number() -> None:

@@ -29,6 +29,7 @@ from palate.serving.local_source import LocalSource
 from palate.serving.serve_app import ApiGate, Serving
 from palate.serving.serve_options import ServeOptions
 from palate.serving.server import app_of, opened
+from palate.web.listener import listen
 from tests.support.cut_connections import Relay, saying
 from tests.support.rule_files import HERE, has_letter, rule_file
 from tests.support.served import served
@@ -265,5 +266,5 @@ def test_the_command_finds_the_model_and_sends_the_key(chat_policy: CausalPolicy
 def test_options_of_an_upstream_that_cannot_be_are_named(options: ServeOptions, message: str) -> None:
     from palate.serving.server import serve_model
 
-    with pytest.raises(ConfigError, match=message.replace("(", r"\(")):
-        serve_model(ServeOptions(**{**vars(options), "port": 0}), print)
+    with listen("127.0.0.1", 0) as listener, pytest.raises(ConfigError, match=message.replace("(", r"\(")):
+        serve_model(options, listener, print)

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import SafetensorError
 
 from palate.core import RunError
-from palate.training import learner
+from palate.models import tensor_files
 from palate.training.learner import load_checkpoint, save_checkpoint
 
 
@@ -69,7 +70,7 @@ def test_a_kill_at_any_moment_leaves_a_whole_checkpoint(moment: str, tmp_path: P
 
     with monkeypatch.context() as patch, pytest.raises(Killed):
         if moment == "while writing":
-            patch.setattr(learner, "save_file", write)
+            patch.setattr(tensor_files, "save_file", write)
         patch.setattr(Path, "replace", rename)
         patch.setattr(shutil, "rmtree", remove)
         save(directory, 2)
@@ -117,11 +118,7 @@ def test_the_first_checkpoint_is_absent_until_it_is_whole(tmp_path: Path, monkey
     assert saved(tmp_path / "c") == 2
 
 
-class OtherLibrarysError(Exception):
-    """As safetensors tells of a full disk."""
-
-
-@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "full"), OtherLibrarysError("I/O error: No space left (os error 28)")], ids=repr)
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "full"), SafetensorError("I/O error: No space left (os error 28)")], ids=repr)
 def test_a_full_disk_leaves_the_checkpoint_before(error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     save(tmp_path / "c", 1)
 
@@ -130,7 +127,7 @@ def test_a_full_disk_leaves_the_checkpoint_before(error: Exception, tmp_path: Pa
         raise error
 
     with monkeypatch.context() as patch, pytest.raises(RunError, match="no space left on the disk for the checkpoint"):
-        patch.setattr(learner, "save_file", full)
+        patch.setattr(tensor_files, "save_file", full)
         save(tmp_path / "c", 2)
     assert saved(tmp_path / "c") == 1
     assert [path.name for path in tmp_path.iterdir()] == ["c"]
@@ -138,10 +135,10 @@ def test_a_full_disk_leaves_the_checkpoint_before(error: Exception, tmp_path: Pa
 
 def test_other_errors_keep_their_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(tensors: object, path: Path) -> None:
-        raise OtherLibrarysError("a mistake")
+        raise SafetensorError("a mistake")
 
-    monkeypatch.setattr(learner, "save_file", broken)
-    with pytest.raises(OtherLibrarysError):
+    monkeypatch.setattr(tensor_files, "save_file", broken)
+    with pytest.raises(SafetensorError):
         save(tmp_path / "c", 1)
     assert list(tmp_path.iterdir()) == []
 
