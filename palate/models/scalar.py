@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,13 +25,15 @@ from palate.models.encoders import is_encoder
 from palate.models.four_bit import FourBit, quantised
 from palate.models.heads import encoder_with_heads, headed, padding_at_ends, scoring_layer, scoring_tokenizer, with_padding
 from palate.models.likelihood import NOTE_NAME, PREFIX, Likelihood, attach, attach_stored, likelihood_of, of_policy, state_columns
-from palate.models.load import base_policy, check_vocabulary, load_config, load_module, load_policy, stored_dtype
+from palate.models.load import base_policy, check_vocabulary, load_config, load_policy, stored_dtype
 from palate.models.mean_pooling import last_token_again, mean_of_branches, mean_of_rows, pool_mean, pools_mean, require_stored
 from palate.models.parts import joined_parts
 from palate.models.paths import AttentionPath, choose_path, longest_input, padded_rows
-from palate.models.precision import DType, cast_parameters, dtype_of
+from palate.models.precision import DType, dtype_of
 from palate.models.reward_file import REWARD_FILE, Normalisation, RewardFile
+from palate.models.shared_layers import share_out, whole_on_cpu
 from palate.models.transformers_io import save_pair, save_tokenizer
+from palate.models.weight_files import load_module
 from palate.text.ends import end_ids
 from palate.text.pack import PackedBatch
 from palate.text.tokens import tokenizer_digest
@@ -209,8 +212,9 @@ def load_scalar(path: str | Path, *, dtype: DType = "float32", merge_adapter: bo
         ModelError: as `load_policy`, or there is no scalar head, or reward.json does not fit.
     """
     if is_adapter(path):
-        model = _with_adapter_at(Path(path), four_bit, merge=merge_adapter)
-        cast_parameters(model.module, dtype_of(dtype))
+        with whole_on_cpu() if merge_adapter else nullcontext() as sharing:
+            model = _with_adapter_at(Path(path), four_bit, merge=merge_adapter)
+        share_out(model.module, sharing, dtype_of(dtype))
         return model
     module = load_module(AutoModelForSequenceClassification, path, load_config(path), dtype)
     tokenizer = scoring_tokenizer(module, path)

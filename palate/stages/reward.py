@@ -12,13 +12,13 @@ from torch import nn
 from palate.config.artifacts import model_at
 from palate.config.types import Amount, Count, Input, ModelInput, name_of_kind
 from palate.core import ConfigError, DataError, Preference, derive_seed
-from palate.core.process import before_sharing_out
 from palate.data.data_sources import DataInput, data_name, read_data, sources_of, unweighted_sources, weights_of
 from palate.data.formats import MEAN, ColumnTypes, Recognised, read_preferences
 from palate.data.jsonl import write_rows
 from palate.data.prompt_region import PromptRegion
 from palate.data.splits import shuffled, split_held_out
 from palate.distributed.ranks import from_writer
+from palate.distributed.windows import windows
 from palate.evaluation.active_learning import DrawnMembers, TrainedMembers, ask_next
 from palate.evaluation.ensemble_summary import ensemble_summary, joined_predictions
 from palate.evaluation.reward_check.length_effect import length_of_rows
@@ -27,6 +27,7 @@ from palate.models.adapters import LoRA, four_bit_of
 from palate.models.precision import DType, dtype_of
 from palate.models.reward_file import member_heads
 from palate.models.scalar import ScalarModel, scalar_from
+from palate.models.shared_layers import sharing_out
 from palate.objectives.bradley_terry import BradleyTerry
 from palate.objectives.reward_objectives import RewardObjective
 from palate.rewards.combination import RewardModels
@@ -254,7 +255,7 @@ class Reward:
         """Return the model as it will learn, with new heads, drawn from the seed of the run `heads_of`."""
         base = model_at(self.model)
         heads = dimensions if self.members is None or self.members.trunk == "own" else member_heads(dimensions, self.members.count)
-        with before_sharing_out(learns=self.adapters is None):
+        with sharing_out(windows(), learns=self.adapters is None):
             fresh = scalar_from(
                 base,
                 heads if self.length_head is None else with_length(heads),

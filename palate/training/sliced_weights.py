@@ -20,7 +20,7 @@ from torch.utils.hooks import RemovableHandle
 
 from palate.distributed.ranks import Ranks
 from palate.models.shards import is_shared_out
-from palate.models.shared_layers import put, settle
+from palate.models.shared_layers import put, readable, settle
 from palate.training.optimizer import AdamW
 
 BUCKET = 1 << 26
@@ -52,13 +52,14 @@ class Bucket:
         for name, p in used.items():
             starts[name], total = total, total + p.numel()
         size = -(-total // group.world)
-        whole = _flat(used, size * group.world, next(iter(used.values())).device)
         first = group.rank * size
-        own = whole[first : first + size].to(device, copy=True)
+        own = torch.zeros(size, device=device)
         pieces = {}
         for name, p in used.items():
             start, end = max(starts[name] - first, 0), min(starts[name] + p.numel() - first, size)
             if start < end:
+                low = first + start - starts[name]
+                own[start:end].copy_(readable(p).detach().reshape(-1)[low : low + end - start])
                 pieces[name] = (nn.Parameter(own[start:end]), start)
         return Bucket(used, starts, own, torch.zeros_like(own), pieces)
 
