@@ -21,6 +21,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 MEGA = 1e6
+STEPS = 2
+"""Optimizer steps; moments and gradients are in memory together from the second on."""
 PHASES = ("load", "learn", "write")
 SIZES = {
     "small": (256, 4, 4, 2, 768, 4_000),
@@ -109,13 +111,13 @@ def rank(folder: Path, shard: str, dtype: str) -> None:
     from palate.core.process import Shard, computing_on, place
     from palate.distributed.group import joined_group
     from palate.distributed.windows import windows
-    from palate.models import load
-    from palate.models.precision import dtype_of
+    from palate.models.load import load_policy
+    from palate.models.precision import DTYPES
     from palate.models.shared_layers import sharing_out
     from palate.objectives.reduce import Sums
     from palate.testing import random_trees
     from palate.text.pack import PackedBatch, pack
-    from palate.training import learner as learning
+    from palate.training.learner import Learner
     from palate.training.optimizer import AdamW
 
     torch.set_num_threads(1)
@@ -124,8 +126,8 @@ def rank(folder: Path, shard: str, dtype: str) -> None:
         group.gather(None)
         with watched(peaks, "load"):
             with sharing_out(windows(), learns=True):
-                policy = load.load_policy(folder / "model")
-            learner = learning.Learner({"policy": policy.module}, AdamW(), 1, dtype=dtype_of(dtype))
+                policy = load_policy(folder / "model")
+            learner = Learner({"policy": policy.module}, AdamW(), STEPS, dtype=DTYPES[dtype])
             group.gather(None)
 
         def loss(batch: PackedBatch) -> Sums:
@@ -133,7 +135,8 @@ def rank(folder: Path, shard: str, dtype: str) -> None:
             return Sums(-logps.sum(), torch.tensor(float(len(logps))), {})
 
         with watched(peaks, "learn"):
-            learner.step([pack(random_trees([(3, (4,))], 20, seed=k)) for k in range(group.world)], loss)
+            for step in range(STEPS):
+                learner.step([pack(random_trees([(3, (4,))], 20, seed=step)) for _ in range(group.world)], loss)
         with watched(peaks, "write"):
             learner.release()
             if group.is_writer:
@@ -178,14 +181,14 @@ def measured(folder: Path, ranks: int, shard: str, dtype: str) -> list[dict[str,
     words = ["--part", "rank", "--folder", str(folder), "--shard", shard, "--dtype", dtype]
     for process in [part(*words, **more, RANK=str(k), LOCAL_RANK=str(k)) for k in range(ranks)]:
         finished(process)
-    files = [folder / f"rank-{k}.json" for k in range(ranks)]
-    return [{phase: Peak(*peak) for phase, peak in json.loads(file.read_text()).items()} for file in files]
+    found = [json.loads((folder / f"rank-{k}.json").read_text()) for k in range(ranks)]
+    return [{phase: Peak(*peak) for phase, peak in peaks.items()} for peaks in found]
 
 
 def row(peaks: Sequence[Mapping[str, Peak]], planned: Mapping[str, float], phase: str) -> str:
     """Return the cells of a phase: the rank with most, all together, files of all together, predicted, and the ratio to the first."""
     most = max(one[phase].own for one in peaks)
-    total, files = (sum(getattr(one[phase], name) for one in peaks) for name in Peak._fields)
+    total, files = sum(one[phase].own for one in peaks), sum(one[phase].files for one in peaks)
     sizes = " | ".join(f"{size / MEGA:.0f}" for size in (most, total, files, planned[phase]))
     return f"{sizes} | {planned[phase] / most:.2f}"
 
