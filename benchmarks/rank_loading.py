@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 MEGA = 1e6
 STEPS = 2
 """Optimizer steps; moments and gradients are in memory together from the second on."""
-PHASES = ("load", "learn", "write")
+PHASES = ("read", "load", "learn", "write")
 SIZES = {
     "small": (256, 4, 4, 2, 768, 4_000),
     "303M": (1024, 24, 16, 4, 2816, 32_000),
@@ -124,9 +124,11 @@ def rank(folder: Path, shard: str, dtype: str) -> None:
     peaks: dict[str, Peak] = {}
     with joined_group() as group, computing_on("cpu", Shard.read(shard)):
         group.gather(None)
-        with watched(peaks, "load"):
+        with watched(peaks, "read"):
             with sharing_out(windows(), learns=True):
                 policy = load_policy(folder / "model")
+            group.gather(None)
+        with watched(peaks, "load"):
             learner = Learner({"policy": policy.module}, AdamW(), STEPS, dtype=DTYPES[dtype])
             group.gather(None)
 
@@ -148,14 +150,21 @@ def rank(folder: Path, shard: str, dtype: str) -> None:
 def predicted(folder: Path, ranks: int, shard: str, dtype: str) -> Mapping[str, float]:
     """Return the bytes of each phase by the estimate of `palate plan`."""
     from palate.core.process import Shard
+    from palate.pipeline.estimates.memory_parts import CHECK, MemoryScript
     from palate.pipeline.estimates.model_origins import origin_at
-    from palate.pipeline.estimates.role_memory import Machine
+    from palate.pipeline.estimates.role_memory import Machine, load
     from palate.pipeline.estimates.stage_memory import memory_of
 
     origins = {"model": origin_at(str(folder / "model"))}
-    needed = memory_of(stage_at(folder, dtype), origins, Machine(ranks=ranks, shard=Shard.read(shard)))
+    machine = Machine(ranks=ranks, shard=Shard.read(shard))
+    needed = memory_of(stage_at(folder, dtype), origins, machine)
+    script = MemoryScript()
+    script.hold("process", "baseline", machine.process)
+    load(script, machine, "policy", origins["model"], learns=True)
+    read = script.result()
     assert needed is not None
-    return {phase: needed.total(phase) for phase in needed.phases}
+    sizes = {phase: sum(part.size for part in parts if part.role != CHECK) for phase, parts in needed.phases.items()}
+    return {**sizes, "read": read.total("load")}
 
 
 def part(*words: str, **more: str) -> subprocess.Popen[str]:

@@ -206,15 +206,14 @@ def load_frozen(script: MemoryScript, machine: Machine, role: str, origin: Model
 
 
 def make_learner(script: MemoryScript, machine: Machine, role: str, origin: ModelOrigin, trained: Trained, learned: int) -> None:
-    """Hold what a learner does before its first step: weights in the computing type, float32 weights, and on several ranks gradients."""
+    """Hold what a learner does before its first step: weights in the computing type, and float32 weights."""
     learns, adapter = trained.rank is None, learned if trained.rank is not None else 0
     if machine.ranks > 1 or trained.width != WIDE:
         script.hold(role, "float32 weights", WIDE * learned / machine.ranks)
-    if machine.ranks > 1:
-        script.hold(role, "gradients", WIDE * learned / machine.ranks)
     sharers = machine.sharers(learns=learns)
     is_cast = sharers > 1 and not trained.is_packed and trained.width != WIDE
-    narrow = MemoryPart(role, "weights in another type", trained.width * origin.shape.layer_numbers / sharers)
+    layers = origin.shape.layer_numbers
+    narrow = MemoryPart(role, "weights in another type", trained.width * (layers / sharers + origin.size - layers))
     script.moment("load", apart=[narrow] if is_cast else [])  # weights in float32 are still there
     whole = frozen_bytes(origin, trained, trained.width)
     held = device_bytes(machine, origin, whole, trained.width, learns=learns)
