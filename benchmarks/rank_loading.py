@@ -163,7 +163,7 @@ def predicted(folder: Path, ranks: int, shard: str, dtype: str) -> Mapping[str, 
     load(script, machine, "policy", origins["model"], learns=True)
     read = script.result()
     assert needed is not None
-    sizes = {phase: sum(part.size for part in parts if part.role != CHECK) for phase, parts in needed.phases.items()}
+    sizes: dict[str, float] = {phase: sum(part.size for part in parts if part.role != CHECK) for phase, parts in needed.phases.items()}
     return {**sizes, "read": read.total("load")}
 
 
@@ -177,7 +177,7 @@ def finished(process: subprocess.Popen[str]) -> str:
     """Return what a part wrote."""
     out, _ = process.communicate(timeout=600)
     if process.returncode:
-        raise SystemExit(f"a part failed: {process.args}")
+        raise SystemExit(f"a part failed: {process.args!r}")
     return out
 
 
