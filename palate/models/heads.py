@@ -16,10 +16,10 @@ from palate.core import ModelError
 from palate.models.devices import placed
 from palate.models.encoders import is_encoder, reads_pairs
 from palate.models.load import built, check_vocabulary, load_config, load_tokenizer
+from palate.models.model_files import load_module
 from palate.models.paths import AttentionPath, choose_path
 from palate.models.shared_layers import cast_parameters, shards_of, share_out, sharing_now
 from palate.models.transformers_io import on_cpu
-from palate.models.weight_files import load_module
 from palate.text.ends import declare_ends, end_ids
 from palate.text.pack import PackedBatch
 

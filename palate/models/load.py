@@ -31,11 +31,11 @@ from palate.models.cpu import keep_few_kernels, keep_freed_memory, use_fast_prod
 from palate.models.devices import placed
 from palate.models.encoders import require_decoder
 from palate.models.four_bit import FourBit, quantised
+from palate.models.model_files import load_module, read_by_transformers
 from palate.models.paths import choose_path
 from palate.models.precision import DType, dtype_of
 from palate.models.shared_layers import share_out, whole_on_cpu
 from palate.models.transformers_io import without_reports
-from palate.models.weight_files import load_module, read_by_transformers
 from palate.text.ends import configured_ends, declare_ends
 
 T = TypeVar("T")

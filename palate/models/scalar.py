@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,13 +26,13 @@ from palate.models.heads import encoder_with_heads, headed, padding_at_ends, sco
 from palate.models.likelihood import NOTE_NAME, PREFIX, Likelihood, attach, attach_stored, likelihood_of, of_policy, state_columns
 from palate.models.load import base_policy, check_vocabulary, load_config, load_policy, stored_dtype
 from palate.models.mean_pooling import last_token_again, mean_of_branches, mean_of_rows, pool_mean, pools_mean, require_stored
+from palate.models.model_files import load_module
 from palate.models.parts import joined_parts
 from palate.models.paths import AttentionPath, choose_path, longest_input, padded_rows
 from palate.models.precision import DType, dtype_of
 from palate.models.reward_file import REWARD_FILE, Normalisation, RewardFile
 from palate.models.shared_layers import share_out, whole_on_cpu
 from palate.models.transformers_io import save_pair, save_tokenizer
-from palate.models.weight_files import load_module
 from palate.text.ends import end_ids
 from palate.text.pack import PackedBatch
 from palate.text.tokens import tokenizer_digest
@@ -181,8 +180,7 @@ class ScalarModel:
     def save_heads(self, directory: str | Path) -> None:
         """Write reward.json to a directory that already has the model. It also says which tokenizer the heads were trained with."""
         coefficients = None if self.likelihood is None else self.likelihood.stored()
-        digest = tokenizer_digest(self.tokenizer)
-        scale = self.normalisation
+        digest, scale = tokenizer_digest(self.tokenizer), self.normalisation
         pooling = "mean" if pools_mean(self.module.config) else None
         RewardFile(self.heads, scale.gain, scale.bias, coefficients, digest, scale.members, pooling).write(directory)
 
@@ -212,7 +210,7 @@ def load_scalar(path: str | Path, *, dtype: DType = "float32", merge_adapter: bo
         ModelError: as `load_policy`, or there is no scalar head, or reward.json does not fit.
     """
     if is_adapter(path):
-        with whole_on_cpu() if merge_adapter else nullcontext() as sharing:
+        with whole_on_cpu(when=merge_adapter) as sharing:
             model = _with_adapter_at(Path(path), four_bit, merge=merge_adapter)
         share_out(model.module, sharing, dtype_of(dtype))
         return model

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from typing import TypeVar
 
 import torch
@@ -37,13 +37,16 @@ def sharing_now() -> SharingRanks | None:
 
 
 @contextmanager
-def whole_on_cpu() -> Iterator[SharingRanks | None]:
+def whole_on_cpu(*, when: bool = True) -> Iterator[SharingRanks | None]:
     """A context in which a model that is to be shared out is loaded whole, in the machine's memory; it yields the ranks that will share it.
 
-    Where nobody shares models out, it changes nothing and yields None.
+    Where nobody shares models out, or `when` is false, it changes nothing and yields None.
     """
-    sharing = _now
-    with nullcontext() if sharing is None else computing_on("cpu"), _sharing(None):
+    sharing = _now if when else None
+    if sharing is None:
+        yield None
+        return
+    with computing_on("cpu"), _sharing(None):
         yield sharing
 
 
