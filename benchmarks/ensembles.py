@@ -1,11 +1,15 @@
-"""Best of many by one reward model and by ensembles, in the kitchen: `python -m benchmarks.ensembles --seeds 133 134 135 --also bases`.
+"""Best of many by one reward model and by ensembles, in the kitchen: `python -m benchmarks.ensembles --seeds 137 138 139 --also drawn`.
 
-A few noisy judgments of a short kitchen's samples train one model on all of them, and an ensemble with bootstrapped prompts. Each chooses
-among the same `--pool` completions per held-out prompt. Half of these are sampled as the judged ones were. The others are sampled at
-`--temperature`, so they are unlike what any model has seen judged, as those of a policy are that has moved away. There is a row per rule
-with the gold of the best of n. A second table says how far the errors of an ensemble's members are correlated.
+A few noisy judgments of a short kitchen's samples train one model, and an ensemble whose members learn from the same judgments with other
+seeds. Each chooses among the same `--pool` completions per held-out prompt. Most of these are sampled as the judged ones were. `--strange`
+of them are sampled at `--temperature`, so they are unlike what any model has seen judged, as those of a policy are that has moved away.
+There is a row per rule with the gold of the best of n. A second table says how far the errors of an ensemble's members are correlated.
 
-With `--also bases` a second ensemble starts from `--bases` models that were pretrained and fine-tuned with other seeds.
+A member is a model like the one alone, so the first row is the mean over all of them: what a single model gives on average. The one alone
+is one draw of it, and its luck would decide the comparison.
+
+With `--also bases` a second ensemble starts from `--bases` models that were pretrained and fine-tuned with other seeds. With `--also drawn`
+the members of a further one learn from prompts that are drawn with replacement.
 """
 
 from __future__ import annotations
@@ -25,17 +29,18 @@ from benchmarks.short_kitchen import TEXTS, first_stages, short_kitchen
 from palate.config.functions import load_gold
 from palate.core import Completion, Prompt, derive_seed
 from palate.data.formats import read_samples
-from palate.evaluation.best_of_n import best_of_n_curve, best_of_n_value
+from palate.evaluation.best_of_n import best_of_n_value
 from palate.evaluation.intervals import paired_difference
 from palate.rewards.combination import RewardModels
 from palate.rewards.ensemble import ENSEMBLES
 
 SIZES = (1, 4, 16, 64)
 RULES = {"mean": "mean", "worst case": "wco", "mean - variance / 2": "uwo", "mean - sd": "mean_minus_sd", "soft minimum": "soft_min"}
-WAYS = ("bases", "heads", "averaged")
-"""Further models that can be measured beside: members that start from different models, heads for all members on one trunk, and the average
-of the members' weights, who then start with the same heads."""
-HALVES = ("as judged", "strange")
+WAYS = ("bases", "drawn", "heads", "averaged")
+"""Further models that can be measured beside: members that start from different models, members that each draw their prompts, heads for
+all members on one trunk, and the average of the members' weights, who then start with the same heads."""
+SINGLE = "a single model, on average"
+KINDS = ("as judged", "strange")
 """The completions that are sampled as the judged ones were, and those at `--temperature`."""
 
 
@@ -56,14 +61,17 @@ def pipeline(options: argparse.Namespace, seed: int) -> dict[str, Any]:
     noisy = {**stages["judged"], **asked}
     judged = {"preferences": "$noisy/preferences.jsonl", "held_out": "$noisy/held_out.jsonl"}
     reward = {**stages["reward"], **judged, "limit": options.pairs}
-    ensemble = {"count": options.members, "bootstrap": "prompts", "heads": "same" if "averaged" in options.also else "own"}
+    ensemble = {"count": options.members, "bootstrap": "none", "heads": "same" if "averaged" in options.also else "own"}
     sample = {"stage": "sample", "model": "$sft", "prompts": "$world/held_out.jsonl", "limit": options.prompts}
-    drawn = {**sample, "samples_per_prompt": options.pool // 2}
+    usual = {**sample, "samples_per_prompt": options.pool - options.strange, "sampling": {"max_tokens": 80}}
+    sampling = {"max_tokens": 80, "temperature": options.temperature}
+    strange = {**sample, "samples_per_prompt": options.strange, "sampling": sampling}
     starts = other_starts(seed, first_stages(texts=options.texts), options.bases - 1 if "bases" in options.also else 0)
     models = [f"${name}" for name in starts if name.startswith("sft")]
     further = {
         "bases": {**reward, "members": {**ensemble, "heads": "own", "other_models": models}},
-        "heads": {**reward, "members": {**ensemble, "trunk": "shared", "heads": "own"}},
+        "drawn": {**reward, "members": {**ensemble, "bootstrap": "prompts"}},
+        "heads": {**reward, "members": {**ensemble, "bootstrap": "prompts", "trunk": "shared", "heads": "own"}},
         "averaged": {
             "stage": "average", "models": ["$ensemble"], "reference_samples": "$samples", "held_out": "$noisy/held_out.jsonl",
         },
@@ -78,8 +86,8 @@ def pipeline(options: argparse.Namespace, seed: int) -> dict[str, Any]:
             "single": reward,
             "ensemble": {**reward, "members": ensemble},
             **{name: further[name] for name in options.also},
-            "pool": {**drawn, "sampling": {"max_tokens": 80}},
-            "pool-hot": {**drawn, "sampling": {"max_tokens": 80, "temperature": options.temperature}},
+            "pool": usual,
+            "pool-hot": strange,
         },
     }
 
@@ -89,25 +97,37 @@ class Pool:
     """The completions of a seed, and how they are scored.
 
     Attributes:
-        gold: gold (prompts, n); the second half of the n is strange.
+        gold: gold (prompts, n).
+        usual: how many of the n, the first ones, are sampled as the judged ones were. The others are strange.
         scores: scores (prompts, n) of each way to choose.
         members: scores (m, prompts, n) of the members of each ensemble of models, the heads added up.
     """
 
     gold: np.ndarray
+    usual: int
     scores: Mapping[str, np.ndarray]
     members: Mapping[str, np.ndarray]
 
     def best(self, title: str, n: int) -> np.ndarray:
-        """Return the expected gold (prompts,) of the best of n by a way to choose."""
-        return np.array([best_of_n_value(proxy, gold, n) for proxy, gold in zip(self.scores[title], self.gold, strict=True)])
+        """Return the expected gold (prompts,) of the best of n by a way to choose, or by a single model on average."""
+        proxies = [self.scores[one] for one in self._titles(title)]
+        every = [[best_of_n_value(row, gold, n) for row, gold in zip(proxy, self.gold, strict=True)] for proxy in proxies]
+        return np.asarray(np.mean(every, axis=0))
+
+    def strange(self, title: str) -> float:
+        """Return the share of the prompts for which the best of all is a strange completion."""
+        return float(np.mean([self.scores[one].argmax(1) >= self.usual for one in self._titles(title)]))
+
+    def _titles(self, title: str) -> list[str]:
+        """Return the titles over which a row is the mean: for a single model the one that was trained alone, and the ensemble's members."""
+        return [one for one in self.scores if one == "one model" or one.startswith("member ")] if title == SINGLE else [title]
 
 
 def pool_of(run: SeedRun, further: Sequence[str] = ()) -> Pool:
     """Score the pool with every model, the heads added up; a completion that was cut off is never the best."""
     gold_of = load_gold("palate.kitchen:judge")
-    halves = [read_samples(run.stages[name] / "samples.jsonl").rows for name in ("pool", "pool-hot")]
-    rows: list[tuple[Prompt, tuple[Completion, ...]]] = [(prompt, (*one, *hot)) for (prompt, one), (_, hot) in zip(*halves, strict=True)]
+    parts = [read_samples(run.stages[name] / "samples.jsonl").rows for name in ("pool", "pool-hot")]
+    rows: list[tuple[Prompt, tuple[Completion, ...]]] = [(prompt, (*one, *hot)) for (prompt, one), (_, hot) in zip(*parts, strict=True)]
     prompts, groups = [prompt for prompt, _ in rows], [group for _, group in rows]
     gold = np.array([
         [np.mean(list(gold_of(prompt.text, one.text, **prompt.fields).values())) for one in group]
@@ -129,7 +149,7 @@ def pool_of(run: SeedRun, further: Sequence[str] = ()) -> Pool:
         if name in ("ensemble", "bases"):
             title = "member" if name == "ensemble" else "bases, member"
             scores |= {f"{title} {k + 1}": np.where(ended, one, one[ended].min() - 1) for k, one in enumerate(each[name])}
-    return Pool(gold, scores, each)
+    return Pool(gold, len(parts[0][0][1]), scores, each)
 
 
 def error_correlation(members: np.ndarray, gold: np.ndarray) -> float:
@@ -157,14 +177,13 @@ def table(seeds: Sequence[int], pools: Sequence[Pool]) -> str:
     sizes = [n for n in SIZES if n <= pools[0].gold.shape[1]]
     last, before = sizes[-1], sizes[-2]
     named = f"seeds {', '.join(map(str, seeds))}" + (", and all" if len(seeds) > 1 else "")
-    heads = [*(f"best of {n}" for n in sizes), f"{before} to {last}, {named}", f"best of {last} less one model's, {named}", "strange"]
+    heads = [*(f"best of {n}" for n in sizes), f"{before} to {last}, {named}", f"best of {last} less a single model's, {named}", "strange"]
     lines = [f"| | {' | '.join(heads)} |", "|---" * (len(heads) + 1) + "|"]
-    for title in pools[0].scores:
-        curves = [best_of_n_curve(list(pool.scores[title]), list(pool.gold), sizes) for pool in pools]
-        medians = [f"{statistics.median(curve[n].value for curve in curves):.3f}" for n in sizes]
+    for title in (SINGLE, *pools[0].scores):
+        medians = [f"{statistics.median(float(pool.best(title, n).mean()) for pool in pools):.3f}" for n in sizes]
         steps = _cells([(pool.best(title, last), pool.best(title, before)) for pool in pools])
-        gains = _cells([(pool.best(title, last), pool.best("one model", last)) for pool in pools]) if title != "one model" else ""
-        strange = ", ".join(f"{np.mean(pool.scores[title].argmax(1) >= pool.gold.shape[1] // 2):.0%}" for pool in pools)
+        gains = _cells([(pool.best(title, last), pool.best(SINGLE, last)) for pool in pools]) if title != SINGLE else ""
+        strange = ", ".join(f"{pool.strange(title):.0%}" for pool in pools)
         lines.append(f"| {title} | {' | '.join(medians)} | {steps} | {gains} | {strange} |")
     return "\n".join(lines)
 
@@ -177,27 +196,28 @@ def _cells(pairs: Sequence[tuple[np.ndarray, np.ndarray]]) -> str:
 
 
 def agreement_table(seeds: Sequence[int], pools: Sequence[Pool]) -> str:
-    """Return a Markdown table: how far the errors of each ensemble's members are correlated, by half of the completions and by seed."""
-    lines = [f"| correlation of members' errors, seeds {', '.join(map(str, seeds))} | {' | '.join(HALVES)} |", "|---" * 3 + "|"]
+    """Return a Markdown table: how far the errors of each ensemble's members are correlated, by kind of completion and by seed."""
+    lines = [f"| correlation of members' errors, seeds {', '.join(map(str, seeds))} | {' | '.join(KINDS)} |", "|---" * 3 + "|"]
     for name in pools[0].members:
-        halves = []
-        for k in range(len(HALVES)):
-            cut = slice(pools[0].gold.shape[1] // 2) if k == 0 else slice(pools[0].gold.shape[1] // 2, None)
-            halves.append(", ".join(f"{error_correlation(pool.members[name][:, :, cut], pool.gold[:, cut]):.2f}" for pool in pools))
-        lines.append(f"| {name} | {' | '.join(halves)} |")
+        parts = []
+        for k in range(len(KINDS)):
+            cut = slice(pools[0].usual) if k == 0 else slice(pools[0].usual, None)
+            parts.append(", ".join(f"{error_correlation(pool.members[name][:, :, cut], pool.gold[:, cut]):.2f}" for pool in pools))
+        lines.append(f"| {name} | {' | '.join(parts)} |")
     return "\n".join(lines)
 
 
 def main() -> int:
     """Run what is not done yet below `--runs`, one folder per seed; return exit status 0."""
-    parser = seeds_parser("benchmarks.ensembles", __doc__, [133, 134, 135])
+    parser = seeds_parser("benchmarks.ensembles", __doc__, [137, 138, 139])
     parser.add_argument("--texts", type=int, default=TEXTS, help="documents of the base corpus")
     parser.add_argument("--pairs", type=int, default=800, help="judgments that train")
     parser.add_argument("--members", type=int, default=4)
     parser.add_argument("--bases", type=int, default=2, help="models from which the members of `--also bases` start in turn")
-    parser.add_argument("--prompts", type=int, default=100, help="held-out prompts")
+    parser.add_argument("--prompts", type=int, default=200, help="held-out prompts")
     parser.add_argument("--pool", type=int, default=64, help="completions per prompt")
-    parser.add_argument("--temperature", type=float, default=2.0, help="of the second half of the completions")
+    parser.add_argument("--temperature", type=float, default=2.0, help="of the strange completions")
+    parser.add_argument("--strange", type=int, default=8, help="how many of the pool are sampled at this temperature")
     parser.add_argument("--also", nargs="+", choices=WAYS, default=[], help="further models to measure")
     options = parser.parse_args()
     pools = []

@@ -52,7 +52,7 @@ MONITORING = {
     "palate.evaluation.tax.TaxMeter.look": "tax",
     "palate.evaluation.tax.TaxMeter.finish": "tax",
     "palate.training.guards.watch.Watch.log": "guards, log",
-    "palate.stages.online.examples.Examples.write": "examples",
+    "palate.training.examples.Examples.write": "examples",
 }
 """Functions that watch a run, and what they are."""
 

@@ -19,7 +19,7 @@ import yaml
 from benchmarks.kitchen import SeedRun, seed_root, write_pipeline
 
 KITCHEN = Path(__file__).resolve().parents[1] / "configs" / "kitchen.yaml"
-SHARED = ("world", "base", "sft", "samples", "judged", "reward", "direct", "eval-sft", "eval-direct")
+SHARED = ("world", "base", "sft", "samples", "judged", "reward", "check", "direct", "eval-sft", "eval-direct")
 METHODS: Mapping[str, Mapping[str, Any]] = {
     "ppo": {},
     "rloo": {"method": {"advantage": "leave_one_out", "objective": "reinforce", "reduction": "sequence_sum"}, "epochs_per_batch": 1},

@@ -4,7 +4,7 @@ It builds a small model and a reward model with random weights, and starts `pala
 and takes turns with the server, so both meet the same machine:
 
 - first token: one prompt after the other; the server streams.
-- throughput: the same prompts, `--together` at a time on both sides; whole answers. On a busy machine processor time says more.
+- throughput: the same prompts, `--together` at a time on both sides; whole answers, then streams. Of a busy machine trust processor time.
 - best of 8: one request after the other, with and without.
 - clients: so many streams at once; all must end with [DONE].
 - fuzz: so many requests with damaged fields or bytes; none may be answered with 500 or more.
@@ -18,6 +18,7 @@ import asyncio
 import json
 import os
 import random
+import re
 import tempfile
 import time
 from collections import Counter
@@ -40,6 +41,8 @@ from palate.serving.feedback import FEEDBACK
 from palate.testing import word_tokenizer
 
 PROMPT_TOKENS, ANSWER_TOKENS = 40, 48
+SERVED: dict[str, dict[str, object]] = {"whole": {}, "stream": {"stream": True, "stream_options": {"include_usage": True}}}
+USED = re.compile(rb'"completion_tokens": ?(\d+)')
 VALUES: tuple[Any, ...] = (
     *(None, True, False, 0, -1, 3, 10**30, 0.5, -1e308, "", " ", "\u0000", "\u2028", "ä" * 300, "tiny", [], [[]], {}, [None], {"": ""}),
     *([0, 1], [[0], [1]], ["a", "a"], {"role": "user", "content": "x"}),
@@ -104,13 +107,13 @@ class Rate:
     processor: float
 
 
-def throughputs(server: StartedServer, bare: LocalSampler, prompts: Sequence[Sequence[int]], repeats: int) -> list[tuple[Rate, Rate]]:
-    """Return the rates, bare and served, of each repeat. Both draw the same tokens."""
+def throughputs(server: StartedServer, bare: LocalSampler, prompts: Sequence[Sequence[int]], repeats: int) -> list[dict[str, Rate]]:
+    """Return the rates of each repeat: bare, served whole, and served as streams. All draw the same tokens."""
 
-    async def all_at_once(seeds: Sequence[int]) -> int:
-        bodies = [request(prompt, seed=seed) for prompt, seed in zip(prompts, seeds, strict=True)]
+    async def all_at_once(seeds: Sequence[int], options: dict[str, object]) -> int:
+        bodies = [request(prompt, seed=seed, **options) for prompt, seed in zip(prompts, seeds, strict=True)]
         answers = await asyncio.gather(*(post(server.port, "/v1/completions", body) for body in bodies))
-        return sum(int(json.loads(_body(content))["usage"]["completion_tokens"]) for _, content, _ in answers)
+        return sum(int(USED.findall(content)[-1]) for _, content, _ in answers)
 
     found = []
     for repeat in range(repeats):
@@ -118,11 +121,25 @@ def throughputs(server: StartedServer, bare: LocalSampler, prompts: Sequence[Seq
         begun, spent = time.perf_counter(), time.process_time()
         samples = bare.sample(prompts, 1, Sampling(max_tokens=ANSWER_TOKENS), seeds)
         drawn = sum(len(one.ids) for group in samples for one in group)
-        alone = Rate(drawn / (time.perf_counter() - begun), 1e3 * (time.process_time() - spent) / drawn)
-        begun, spent = time.perf_counter(), server.processor()
-        assert asyncio.run(all_at_once(seeds)) == drawn
-        found.append((alone, Rate(drawn / (time.perf_counter() - begun), 1e3 * (server.processor() - spent) / drawn)))
+        rates = {"bare": Rate(drawn / (time.perf_counter() - begun), 1e3 * (time.process_time() - spent) / drawn)}
+        for name, options in SERVED.items():
+            begun, spent = time.perf_counter(), server.processor()
+            assert asyncio.run(all_at_once(seeds, options)) == drawn
+            rates[name] = Rate(drawn / (time.perf_counter() - begun), 1e3 * (server.processor() - spent) / drawn)
+        found.append(rates)
     return found
+
+
+def print_shares(found: Sequence[dict[str, Rate]]) -> None:
+    """Print what serving costs beside the bare sampler."""
+    clock, processor = median(rates["bare"].clock for rates in found), median(rates["bare"].processor for rates in found)
+    print(f"bare: {clock:.0f} tokens per second, {processor:.3f} ms of processor time per token (medians of {len(found)})")
+    for name in SERVED:
+        for label, shares in (
+            ("tokens per second", [rates[name].clock / rates["bare"].clock for rates in found]),
+            ("processor time", [rates[name].processor / rates["bare"].processor for rates in found]),
+        ):
+            print(f"{name}: {label} against bare {median(shares):.3f}, from {min(shares):.3f} to {max(shares):.3f}")
 
 
 @dataclass(frozen=True)
@@ -149,6 +166,14 @@ def best_of(server: StartedServer, prompts: Sequence[Sequence[int]]) -> tuple[Co
             processors[size] += server.processor() - spent
     one, eight = (Cost(median(clocks[size]), processors[size] / len(prompts)) for size in clocks)
     return one, eight
+
+
+def print_best_of(one: Cost, eight: Cost) -> None:
+    """Print what ranking costs."""
+    print(
+        f"one sample {1e3 * one.clock:.0f} ms, best of 8 {1e3 * eight.clock:.0f} ms: {eight.clock / one.clock:.2f} times; "
+        f"processor {1e3 * one.processor:.1f} and {1e3 * eight.processor:.1f} ms: {eight.processor / one.processor:.2f} times"
+    )
 
 
 def many_clients(port: int, prompts: Sequence[Sequence[int]], clients: int) -> tuple[int, float]:
@@ -223,6 +248,7 @@ def main() -> None:
     parser.add_argument("--together", type=int, default=64)
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--singles", type=int, default=40)
+    parser.add_argument("--ranked", type=int, default=40)
     parser.add_argument("--clients", type=int, default=200)
     parser.add_argument("--fuzz", type=int, default=1000)
     parser.add_argument("--kills", type=int, default=50)
@@ -246,18 +272,9 @@ def main() -> None:
             print(f"model of {size:.2f} M parameters; {options.together} prompts of {PROMPT_TOKENS} tokens, {ANSWER_TOKENS} drawn")
             alone, served = first_tokens(server.port, bare, prompts[: options.singles])
             print(f"first token: bare {1e3 * alone:.1f} ms, served {1e3 * served:.1f} ms (medians of {options.singles})")
-            found = throughputs(server, bare, prompts, options.repeats)
-            rates = ", ".join(f"{own.clock:.0f}/{other.clock:.0f}" for own, other in found)
-            shares = sorted(other.clock / own.clock for own, other in found)
-            print(f"tokens per second, bare/served: {rates}; median share {median(shares):.3f}, from {shares[0]:.3f} to {shares[-1]:.3f}")
-            costs = ", ".join(f"{own.processor:.3f}/{other.processor:.3f}" for own, other in found)
-            times = sorted(other.processor / own.processor for own, other in found)
-            print(f"processor ms per token, bare/served: {costs}; median ratio {median(times):.3f}, from {times[0]:.3f} to {times[-1]:.3f}")
-            one, eight = best_of(server, prompts[: options.singles])
-            print(
-                f"one sample {1e3 * one.clock:.0f} ms, best of 8 {1e3 * eight.clock:.0f} ms: {eight.clock / one.clock:.2f} times; "
-                f"processor {1e3 * one.processor:.1f} and {1e3 * eight.processor:.1f} ms: {eight.processor / one.processor:.2f} times"
-            )
+            print_shares(throughputs(server, bare, prompts, options.repeats))
+            if options.ranked:
+                print_best_of(*best_of(server, prompts[: options.ranked]))
             whole, seconds = many_clients(server.port, prompts, options.clients)
             print(f"{options.clients} streams at once: {whole} whole in {seconds:.1f} s")
             statuses = fuzzed(server.port, options.fuzz, options.seed)

@@ -48,8 +48,8 @@ class StartedServer:
     def processor(self) -> float:
         """Return the seconds of processor time used so far, on Linux."""
         assert self._process is not None
-        spent = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(spent[11]) + int(spent[12])) / os.sysconf("SC_CLK_TCK")
+        assert self._process.pid is not None
+        return time.clock_gettime((~self._process.pid << 3) | 2)  # the kernel's number for the clock of a process
 
 
 def serve_quietly(words: Sequence[str]) -> None:

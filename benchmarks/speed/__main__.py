@@ -57,7 +57,7 @@ def main() -> int:
     parser.add_argument("--dtypes", nargs="+", choices=DTYPES, default=list(DTYPES))
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=20)
-    parser.add_argument("--peer-ppo", type=Path, help="a folder with TRL 1.10, the last that had PPO; for that stage")
+    parser.add_argument("--peer-ppo", type=Path, help="a folder with TRL 1.10, which has PPO (1.13 has none); for that stage")
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--busy", type=int, default=0, help="busy loops beside both sides: how fast is it on a machine that others use?")
     options = parser.parse_args()

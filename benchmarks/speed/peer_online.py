@@ -1,6 +1,6 @@
 """TRL's online trainers at the work: `PYTHON benchmarks/speed/peer_online.py WORK`. It prints one line of JSON last.
 
-ppo needs TRL 1.10, the last with that trainer: the folder that the variable TRL_PPO names stands before the interpreter's own packages.
+ppo needs TRL 1.10, which has that trainer: the folder that the variable TRL_PPO names stands before the interpreter's own packages.
 """
 
 from __future__ import annotations

@@ -98,7 +98,7 @@ def crowd_bradley_terry(
     """Fit strengths and reliabilities by EM, with `pull`. For reward models it is `objective: crowd_bt`.
 
     Strengths -s with reliabilities 1 - e are as likely as s with e; `start` above 0.5 decides. It cannot help where most votes are wrong.
-    Source: Chen et al. 2013 eq. 9, there by gradient.
+    Source: Chen et al. 2013, there by gradient.
 
     Args:
         votes: the votes.

@@ -41,6 +41,11 @@ class Tracker(Protocol):
         ...
 
     @property
+    def stage(self) -> str:
+        """The kind of stage, with which the names of its metrics begin."""
+        ...
+
+    @property
     def keeps_state(self) -> bool:
         """Whether the last checkpoint is to stay when the stage is done."""
         ...

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
+import os
 import re
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol, TypeVar, cast
 
 from palate.config.artifacts import file_at
-from palate.config.types import Amount, Count, Input
+from palate.config.types import Count, Input
 from palate.core import ConfigError, Demonstration, Preference, Prompt, UnpairedPreference
 from palate.data.exclusions import excluded_now
 from palate.data.formats import RECOGNISED, ColumnTypes, Dropped, Further, Recognised, Table, type_named
@@ -28,8 +31,8 @@ class DataSource:
     Attributes:
         path: a file, a directory, a run, or owner/name on the hub, as where a setting takes one path alone.
         name: what the source is called in ids, in the column `source` and in figures; none takes the file's name without its ending.
-        weight: how large its share of what is learned is, beside the weights of the other sources. Give it to all sources or to none;
-            without weights an epoch has every row once.
+        weight: how large its share of what is learned is, above 0, beside the weights of the other sources. Give it to all sources or to
+            none; without weights an epoch has every row once.
         limit: the most rows that are read; none takes the stage's limit.
         type: what its columns hold, by a name such as alpaca, sharegpt or chatml.intel.
         columns: what its columns hold, as in the stage's setting `columns`; `recognised` takes that setting.
@@ -37,13 +40,16 @@ class DataSource:
 
     path: Input
     name: str | None = None
-    weight: Amount | None = None
+    weight: float | None = None
     limit: Count | None = None
     type: str | None = None
     columns: ColumnTypes = field(default_factory=Recognised)
 
     def __post_init__(self) -> None:
-        """Raise ConfigError when the type is not known, or the columns are given beside it."""
+        """Raise ConfigError when the weight is not above 0, the type is not known, or the columns are given beside it."""
+        if self.weight is not None and not 0 < self.weight < math.inf:
+            remedy = "Take the source out of the list to learn nothing of it, or give it a weight above 0"
+            raise ConfigError(f"the source {self.called!r} has the weight {self.weight:g}. {remedy}")
         if self.name is not None and (not self.name.strip() or "/" in self.name):
             raise ConfigError(f"the name of a source must be a word without slashes, got {self.name!r}. Change it, or leave it out")
         if self.type is not None:
@@ -96,22 +102,32 @@ def sources_of(data: DataInput | None) -> tuple[DataSource, ...]:
     sources = tuple(one if isinstance(one, DataSource) else DataSource(one) for one in data)
     if not sources:
         raise ConfigError("there is no source in the list. Name a file")
-    for what, names in (("path", [str(one.path) for one in sources]), ("name", [one.called for one in sources])):
-        if twice := next((name for k, name in enumerate(names) if name in names[:k]), None):
-            remedy = "Name each path once" if what == "path" else "Give each source a `name` of its own"
-            raise ConfigError(f"two sources have the {what} {twice!r}. {remedy}")
+    if same := _first_alike([os.path.normpath(one.path) for one in sources]):
+        raise ConfigError(f"two sources have the path {sources[same[1]].path!r}. Name each path once")
+    if same := _first_alike([metric_word(one.called) for one in sources]):
+        first, second = (sources[k].called for k in same)
+        both = f"have the name {first!r}" if first == second else f"have one name in metrics: {first!r} and {second!r}"
+        raise ConfigError(f"two sources {both}. Give each source a `name` of its own")
     bare = [one.called for one in sources if one.weight is None]
     if 0 < len(bare) < len(sources):
         raise ConfigError(f"the source {bare[0]!r} has no weight and others have one. Give every source a weight, or none")
     return sources
 
 
-def unweighted_sources(data: DataInput | None) -> tuple[DataSource, ...]:
-    """Return the sources of a setting that reads every row once. Raises ConfigError as `sources_of`, and where one has a weight."""
-    sources = sources_of(data)
-    if any(one.weight is not None for one in sources):
+def _first_alike(names: Sequence[str]) -> tuple[int, int] | None:
+    """The first number whose name an earlier number has, after that one; None where all differ."""
+    return next(((names.index(name), k) for k, name in enumerate(names) if name in names[:k]), None)
+
+
+def metric_word(name: str) -> str:
+    """Return the name of a source as a word in the names of metrics: letters, digits and `-` stay, and all else becomes `_`."""
+    return re.sub(r"[^\w-]", "_", name)
+
+
+def check_unweighted(*settings: DataInput | None) -> None:
+    """Check settings that read every row once. Raises ConfigError as `sources_of`, and where a source has a weight."""
+    if any(one.weight is not None for data in settings for one in sources_of(data)):
         raise ConfigError("every row is read once here, so a weight would have no effect. Leave weights out, or give a source a `limit`")
-    return sources
 
 
 def weights_of(data: DataInput) -> dict[str, float]:
@@ -176,6 +192,17 @@ def stream_data(
                 yield Dropped(row.source, EXCLUDED_SOURCE) if is_excluded else replace(row, source_name=source.called)
 
 
+def taking_turns(rows: Sequence[T], source_name: Callable[[T], str]) -> list[T]:
+    """Return the rows with the sources taking turns, so that the first of them are of all sources; one source keeps its order."""
+    turns: Counter[str] = Counter()
+    order = []
+    for number, row in enumerate(rows):
+        name = source_name(row)
+        order.append((turns[name], number))
+        turns[name] += 1
+    return [rows[number] for _, number in sorted(order)]
+
+
 def content_beside_source(prompt: Prompt) -> tuple[object, str]:
     """Return what makes it the same prompt as another, whichever source each is from."""
     if prompt.source_name and prompt.fields.get(SOURCE) == prompt.source_name:
@@ -191,6 +218,8 @@ def of_source(row: T, name: str) -> T:
             made = replace(prompt, id=f"{name}/{prompt.id}", fields={SOURCE: name, **prompt.fields}, source_name=name)
         case Preference() as pair:
             made = replace(pair, prompt=of_source(pair.prompt, name))
+        case Demonstration() as demonstration:
+            made = replace(demonstration, source_name=name)
         case UnpairedPreference() as one:
             made = replace(one, prompt=of_source(one.prompt, name), id=one.id and f"{name}/{one.id}")
         case (Prompt() as prompt, completions):

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 from palate.data.files import read_json
 from palate.data.jsonl import read_rows, write_rows
-from palate.evaluation.reward_model import Prediction, assess, predictions
+from palate.evaluation.reward_model import Prediction, assess, assess_sources, predictions
 from palate.models.reward_file import Normalisation
 from palate.models.scalar import ScalarModel
 from palate.training.reward_task import RewardTask
@@ -28,6 +28,7 @@ def ensemble_summary(directory: Path, members: Sequence[Path]) -> dict[str, obje
         "preferences": summaries[0]["preferences"],
         "members": [{"accuracy": one["held_out"]["overall"]["accuracy"], "spread": one["spread"]} for one in summaries],
         "held_out": assess(rows),
+        **assess_sources(rows),
     }
 
 

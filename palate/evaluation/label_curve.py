@@ -35,6 +35,11 @@ class SideTracker:
         return path
 
     @property
+    def stage(self) -> str:
+        """As the run's."""
+        return self.run.stage
+
+    @property
     def keeps_state(self) -> bool:
         """As the run does."""
         return self.run.keeps_state

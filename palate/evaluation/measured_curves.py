@@ -28,7 +28,7 @@ EVEN = 0.5
 """The rate at which people prefer the start to itself."""
 
 ONLINE = {"proxy": "online/score", "held_out": "online/held_out_score", "gold": "online/gold"}
-OTHERS = {"proxy": "score", "gold": "gold"}
+OTHERS = {"proxy": "score", "held_out": "held_out_score", "gold": "gold"}
 """Names of the measures in files of `rerank` and `evaluate`."""
 
 

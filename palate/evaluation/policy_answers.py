@@ -10,7 +10,7 @@ from typing import Any
 
 from palate.config.artifacts import file_at, model_at
 from palate.core import Completion, ConfigError, Conversation, DataError, PalateError, Prompt
-from palate.data.data_sources import of_source
+from palate.data.data_sources import content_beside_source, of_source
 from palate.data.formats import Table, read_prompts, read_samples
 from palate.data.jsonl import read_rows
 from palate.evaluation.recorded_sources import recorded_sources
@@ -109,7 +109,8 @@ def given_completions(
         if not candidates:
             unmatched += 1
             continue
-        best = min(candidates, key=lambda prompt, own=answered: (prompt.content != own.content, prompt.id != own.id))  # type: ignore[misc]
+        content, name = content_beside_source(answered), answered.id
+        best = min(candidates, key=lambda one, own=content, name=name: (content_beside_source(one) != own, one.id != name))  # type: ignore[misc]
         candidates.remove(best)
         given[best.id] = completions
     return given, unmatched

@@ -14,8 +14,11 @@ from palate.data.data_sources import DataSource
 from palate.data.formats import RECOGNISED, ColumnTypes
 from palate.runs.record import RunRecord, parent_path, setting_at
 
-SETTINGS = ("data", "preferences", "prompts", "held_out")
+SETTINGS = ("data", "preferences", "prompts", "held_out", "samples", "reference_samples", "replay", "demonstrations", "texts")
 """Settings that name one path or several sources."""
+
+LISTS_OF_PATHS = {("refresh", "held_out"), ("refresh", "replay"), ("rules", "held_out")}
+"""(stage, setting) of this name that hold a list of paths without names."""
 
 
 @dataclass(frozen=True)
@@ -51,8 +54,7 @@ def recorded_names(record: RunRecord) -> set[str]:
     names = set()
     for parent in record.parents:
         setting, _, number = parent.field.removesuffix(".path").rpartition(".")
-        is_list_of_paths = record.stage == "refresh" and setting == "held_out"
-        if number.isdigit() and setting.split(".")[-1] in SETTINGS and not is_list_of_paths:
+        if number.isdigit() and setting.split(".")[-1] in SETTINGS and (record.stage, setting) not in LISTS_OF_PATHS:
             own = setting_at(record.config, f"{setting}.{number}")
             source = TypeAdapter(DataSource).validate_python(own) if isinstance(own, Mapping) else DataSource(str(own))
             names.add(source.called)

@@ -184,7 +184,7 @@ def _episodes(config: Mapping[str, Any]) -> int:
 
 
 def reward_of(directory: str, control: str | None, judgments: str | None) -> RewardModelCard:
-    """Accuracy by dimension beside its floors and its ceiling, and calibration, from held-out predictions."""
+    """Accuracy by dimension beside its floors and its ceiling, by source, and calibration, from held-out predictions."""
     summary: Any = read_json(Path(directory) / "summary.json")
     shuffled: Any = {} if control is None else read_json(Path(control) / "summary.json")
     collected: Any = {} if judgments is None else read_json(Path(judgments) / "summary.json")
@@ -196,6 +196,9 @@ def reward_of(directory: str, control: str | None, judgments: str | None) -> Rew
         accuracy = proportion_of(figures["accuracy"], int(figures["n"]))
         other = shuffled.get("held_out", {}).get(name, {}).get("accuracy")
         rows.append(RewardAccuracy(name, accuracy, figures["longer_wins"], figures["shorter_wins"], other, ceiling))
+    for name, figures in summary.get("held_out_sources", {}).items():
+        accuracy = proportion_of(figures["accuracy"], int(figures["n"]))
+        rows.append(RewardAccuracy(f"from {name}", accuracy, figures["longer_wins"], figures["shorter_wins"]))
     predictions: list[Any] = [row for _, row in read_rows(Path(directory) / "predictions.jsonl")]
     bins = calibration_bins(predictions)
     chosen, rejected, observed = ([float(row[name]) for row in predictions] for name in ("chosen", "rejected", "observed"))

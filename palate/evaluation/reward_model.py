@@ -9,9 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from palate.config.artifacts import file_at
 from palate.core import Completion, DataError, Prompt
-from palate.data.formats import read_samples
+from palate.data.data_sources import DataInput, data_name, taking_turns
 from palate.evaluation.calibration import calibration_bins, expected_calibration_error, pair_brier, pair_log_loss, vote_agreement
 from palate.evaluation.intervals import proportion
 from palate.evaluation.length_floor import gain_over_length
@@ -19,6 +18,7 @@ from palate.models.reward_file import Normalisation
 from palate.models.scalar import ScalarModel
 from palate.rewards.learned import LearnedReward, ReportCard
 from palate.runs.run import Run
+from palate.samplers.prompts import samples_at
 from palate.text.pack import Tree
 from palate.text.template import Unusable
 from palate.training.comparisons import JudgedPrompt
@@ -42,32 +42,31 @@ def normalisation_of(raw: Tensor, members: int = 1) -> tuple[Normalisation, floa
     return Normalisation(tuple(gain.tolist()), tuple((-gain * raw.mean(0)).tolist()), members), float(spreads.mean())
 
 
-def reference_samples(run: Run, path: str, reward: LearnedReward) -> tuple[list[tuple[Prompt, tuple[Completion, ...]]], list[Tree]]:
-    """Return the first samples at `path` that set the scale of the scores, and their trees; record those that do not fit in the run.
+def reference_samples(run: Run, data: DataInput, reward: LearnedReward) -> tuple[list[tuple[Prompt, tuple[Completion, ...]]], list[Tree]]:
+    """Return the first samples of `data` that set the scale of the scores, and their trees; record those that do not fit in the run.
 
     Raises:
         DataError: none fits.
     """
     kept, trees, reasons = [], [], []
-    table = read_samples(file_at(path, "samples.jsonl"))
-    reasons += [row.kind for row in table.dropped]
-    for prompt, completions in table.rows[:REFERENCE_PROMPTS]:
+    samples = taking_turns(samples_at(run, data), lambda row: row[0].source_name)
+    for prompt, completions in samples[:REFERENCE_PROMPTS]:
         try:
             trees.append(reward.tree(prompt, completions))
             kept.append((prompt, completions))
         except Unusable as error:
             reasons.append(error.kind)
-    run.dropped(path, reasons)
+    run.dropped(data_name(data), reasons)
     if not kept:
         counts = "; ".join(f"{count} x {reason}" for reason, count in Counter(reasons).most_common()) or "the file has no sample"
-        raise DataError(f"{path}: none of the samples can set the scale of the scores ({counts}). Sample shorter completions")
+        raise DataError(f"{data_name(data)}: none of the samples can set the scale of the scores ({counts}). Sample shorter completions")
     return kept, trees
 
 
 def predictions(model: ScalarModel, judged: Sequence[JudgedPrompt], dimensions: tuple[str, ...]) -> list[Prediction]:
     """Return a row per held-out preference: the prompt's number, raw scores, the share of votes, and lengths in tokens.
 
-    The raw score of members on one trunk is their mean.
+    The raw score of members on one trunk is their mean. Rows name their source where trees do.
     """
     norm = model.normalisation
     scaled = LearnedReward(model).score_trees([prompt.tree for prompt in judged]).double()
@@ -86,7 +85,8 @@ def predictions(model: ScalarModel, judged: Sequence[JudgedPrompt], dimensions: 
             lengths = [len(prompt.tree.branches[side].ids) for side in (pair.chosen, pair.rejected)]
             rows.append(
                 {"dimension": pair.dimension, "prompt": number, "chosen": scores[0], "rejected": scores[1], "observed": float(observed),
-                 "chosen_tokens": lengths[0], "rejected_tokens": lengths[1]}
+                 "chosen_tokens": lengths[0], "rejected_tokens": lengths[1],
+                 **({"source": prompt.tree.source_name} if prompt.tree.source_name else {})}
             )  # fmt: skip
         start += len(prompt.tree.branches)
     return rows
@@ -100,6 +100,13 @@ def assess(rows: Sequence[Prediction]) -> dict[str, dict[str, float]]:
     return {**by_dimension, "overall": _assess(rows)}
 
 
+def assess_sources(rows: Sequence[Prediction]) -> dict[str, dict[str, dict[str, float]]]:
+    """Return `{"held_out_sources": ...}` with the figures of `assess` over all rows of each source; {} where no row names its source."""
+    names = list(dict.fromkeys(str(row["source"]) for row in rows if "source" in row))
+    of_each = {name: _assess([row for row in rows if row.get("source") == name]) for name in names}
+    return {"held_out_sources": of_each} if of_each else {}
+
+
 def card_of(overall: Mapping[str, float], spread: float) -> ReportCard:
     """Return the report card of a reward model from what `assess` says of all rows, and the deviation of its raw scores in logits."""
     floor = max(overall["longer_wins"], 1 - overall["longer_wins"])
@@ -107,7 +114,7 @@ def card_of(overall: Mapping[str, float], spread: float) -> ReportCard:
 
 
 def _assess(rows: Sequence[Prediction]) -> dict[str, float]:
-    columns = {name: np.array([float(row[name]) for row in rows]) for name in rows[0] if name != "dimension"}
+    columns = {name: np.array([float(row[name]) for row in rows]) for name in rows[0] if name not in {"dimension", "source"}}
     observed = columns["observed"]
     right = vote_agreement(columns["chosen"] - columns["rejected"], observed)
     accuracy = proportion(right)

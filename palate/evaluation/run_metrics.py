@@ -18,6 +18,7 @@ from palate.runs.record import RunRecord, changes, list_runs, read_record
 FIGURES: Mapping[str, str] = {
     "gold": "the truth, mean over completions",
     "score": "the score of the reward, mean over completions (the proxy)",
+    "held_out_score": "the score of a reward model that no policy was trained on, mean over completions",
     "kl": "KL to the reference, nats per completion",
     "tokens": "length of a completion, tokens",
     "eos": "share of completions that end by themselves",
@@ -166,7 +167,8 @@ def _columns(model: EvaluatedModel) -> Iterable[MetricColumn]:
             name, [row for row, _ in known], tuple(float(value) for _, value in known), is_share, len(rows) - len(known), settings
         )
 
-    for name, settings in {"gold": ("gold",), "score": ("reward", "rewards"), "kl": ("reference",), "tokens": ()}.items():
+    plain = {"gold": ("gold",), "score": ("reward", "rewards"), "held_out_score": ("held_out_reward",), "kl": ("reference",), "tokens": ()}
+    for name, settings in plain.items():
         yield column(name, lambda row, name=name: row.get(name), settings)  # type: ignore[misc]
     if all(row["stop"] != "unknown" for row in rows):
         yield column("eos", lambda row: float(row["stop"] == "eos"), is_share=True)

@@ -10,11 +10,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from palate.config.artifacts import file_at
 from palate.config.types import Count, Input
 from palate.core import ConfigError, DataError, Prompt, Sampling, derive_seed
+from palate.data.data_sources import DataInput, check_unweighted, data_name, read_data
 from palate.data.files import read_json, write_json
-from palate.data.formats import read_texts
+from palate.data.formats import RECOGNISED, read_texts
 from palate.data.jsonl import write_rows
 from palate.data.published import fixed_choice
 from palate.distributed.ranks import from_writer
@@ -38,15 +38,15 @@ class TaxProbes:
     Attributes:
         every: iterations of online training, or steps of direct, between two measurements; none measures eight times, evenly spread.
             The first measurement is that of the start, and the kept weights are measured at the end.
-        texts: held-out texts, in the format of stage `pretrain`, for the loss per token.
+        texts: held-out texts, in the format of stage `pretrain`, for the loss per token; one path, or several sources.
         evals: files of questions with a known right behaviour, as in `evaluate`.
         only: names of the evals that are asked; none asks all that the files hold.
-        limit: texts, from the beginning of the file, and questions of each eval, as a fixed random choice, at most; none takes all.
+        limit: texts, from the beginning of each file, and questions of each eval, as a fixed random choice, at most; none takes all.
         max_tokens: the longest answer. Answers are greedy.
     """
 
     every: Count | None = None
-    texts: Input | None = None
+    texts: DataInput | None = None
     evals: tuple[Input, ...] = ()
     only: tuple[str, ...] = ()
     limit: Count | None = 100
@@ -56,6 +56,7 @@ class TaxProbes:
         """Raise ConfigError where nothing would be measured."""
         if self.texts is None and not self.evals:
             raise ConfigError("tax measures nothing: name held-out texts in tax.texts, evals in tax.evals, or both")
+        check_unweighted(self.texts)
         if self.only and not self.evals:
             raise ConfigError("tax.only names evals, and there are no files of evals: name them in tax.evals")
 
@@ -187,14 +188,14 @@ def _unit(prompt: Prompt) -> TaxUnit:
     return TaxUnit(eval_of(prompt), prompt.id, None if cluster is None else str(cluster))
 
 
-def _text_trees(run: Run, path: str, policy: CausalPolicy, limit: int | None, tokens: int) -> list[tuple[Tree, ...]]:
+def _text_trees(run: Run, data: DataInput, policy: CausalPolicy, limit: int | None, tokens: int) -> list[tuple[Tree, ...]]:
     """Return the trees of each text: one, or several windows where the text is longer than the model takes."""
-    table = read_texts(file_at(path, "corpus.jsonl"), limit=limit)
+    table = read_data(data, "corpus.jsonl", read_texts, limit, RECOGNISED)
     reasons, trees = [row.kind for row in table.dropped], []
     for text in table.rows:
         try:
             trees.append(document_trees(policy.tokenizer, text, policy.max_tokens or tokens))
         except Unusable as unusable:
             reasons.append(unusable.reason)
-    run.dropped(path, reasons)
+    run.dropped(data_name(data), reasons)
     return trees

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from palate.core import ConfigError
 from palate.runs.record import RECORD, Parent, RunRecord, parent_path, read_record
 
 MEASURING = frozenset({"evaluate", "compare", "report", "regrade"})
@@ -35,9 +36,9 @@ class Measures:
     endpoints: frozenset[tuple[str, str]]
 
     @classmethod
-    def of(cls, record: RunRecord, directory: Path) -> Measures:
-        """Read them from the record of the run in `directory`."""
-        rewards = [one for one in record.parents if one.field.split(".")[0] in {"reward", "rewards"}]
+    def of(cls, record: RunRecord, directory: Path, settings: Collection[str] = ("reward", "rewards")) -> Measures:
+        """Read them from the record of the run in `directory`; its reward models stand in `settings`."""
+        rewards = [one for one in record.parents if one.field.split(".")[0] in settings]
         homes = [home for one in rewards if (home := _home(parent_path(directory, one))) is not None]
         return cls(
             frozenset(map(_key, rewards)),
@@ -71,17 +72,50 @@ def trained_against(policy: str, measures: Measures) -> frozenset[str] | None:
     return frozenset(found)
 
 
+def is_scored_by_its_teacher(directory: Path, *settings: str) -> bool | None:
+    """Whether a reward model or judge in these settings of an evaluate run trained what the run measures, or chose it.
+
+    None where it is not known what the run measures. That both learned from the same judgments does not count.
+    """
+    record = read_record(directory)
+    policies = [] if record is None else [parent_path(directory, one) for one in record.parents if one.field in MEASURED]
+    if record is None or not policies:
+        return None
+    measures = Measures.of(record, directory, settings)
+    return any((trained_against(str(policy), measures) or frozenset()) & {"reward", "judge"} for policy in policies)
+
+
+def require_held_out(directory: Path, setting: str) -> None:
+    """Refuse the reward model in this setting of an evaluate run if it trained what the run measures, or chose it.
+
+    Raises:
+        ConfigError: it did.
+    """
+    if is_scored_by_its_teacher(directory, setting):
+        raise ConfigError(
+            f"{setting}: this reward model trained what is measured, or chose it, so it is not held out. Name one that no policy was "
+            "trained on, or leave it out"
+        )
+
+
 def _led_to(home: Path) -> Iterator[tuple[RunRecord, list[Parent]]]:
     """Yield the runs that led to the policy in a run, each with the inputs that count."""
     record = read_record(home)
     if record is None:
         return
     parents = [one for one in record.parents if record.stage not in MEASURING or one.field in MEASURED]
+    parents = [one for one in parents if not _only_watches(record, one)]
     yield record, parents
     for parent in parents:
         further = _home(parent_path(home, parent))
         if further is not None:
             yield from _led_to(further)
+
+
+def _only_watches(record: RunRecord, parent: Parent) -> bool:
+    """Whether an input of `online` is a held-out reward model that chose no weights either."""
+    keep = record.config.get("keep")
+    return parent.field == "held_out.reward" and not (isinstance(keep, Mapping) and keep.get("kind") == "best_reward")
 
 
 def _home(path: Path) -> Path | None:

@@ -119,15 +119,20 @@ def shards_of(module: nn.Module) -> list[Shards]:
 def together(module: nn.Module) -> Iterator[None]:
     """A context for many passes without a gradient: layers that are shared out stay together in it, if the device has room for them.
 
-    They may take half of the memory that is free. Otherwise each pass puts one layer after another together.
+    Otherwise each pass puts one layer after another together.
     """
-    shards = shards_of(module)
-    free = memory_of_device(next(module.parameters()).device).free if shards else None
     with ExitStack() as stack:
-        if free is None or 2 * sum(one.whole_nbytes for one in shards) <= free:
-            for one in shards:
+        if fit_together(module):
+            for one in shards_of(module):
                 stack.enter_context(one.together())
         yield
+
+
+def fit_together(module: nn.Module) -> bool:
+    """Whether the device has room for all layers of a module that are shared out: they may take half of the memory that is free."""
+    shards = shards_of(module)
+    free = memory_of_device(next(module.parameters()).device).free if shards else None
+    return free is None or 2 * sum(one.whole_nbytes for one in shards) <= free
 
 
 def put(p: nn.Parameter, weight: Tensor) -> None:

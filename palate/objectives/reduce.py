@@ -27,11 +27,13 @@ class Sums:
         loss: 0-d, sum over units (tokens, pairs, groups) with their weights applied; differentiable.
         count: 0-d, what the loss is divided by: number of units or sum of their weights; no gradient.
         metrics: name to (sum, count), detached. Names that end in `_max` hold (maximum, number of units).
+        by_source: the same of the units of each source of rows, by its name, detached; {} where no examples name their source.
     """
 
     loss: Tensor
     count: Tensor
     metrics: Mapping[str, Ratio]
+    by_source: Mapping[str, Sums] = field(default_factory=dict)
 
     def mean(self) -> Tensor:
         """Return the loss per unit (0-d, differentiable); 0 when nothing counts, so that an empty batch changes no weights."""
@@ -46,9 +48,12 @@ class Totals:
     """
 
     _totals: dict[str, Ratio] = field(default_factory=dict)
+    by_source: dict[str, Totals] = field(default_factory=dict)
 
     def add(self, sums: Sums) -> None:
-        """Add one micro-batch: its metrics, and its loss under the name `loss`."""
+        """Add one micro-batch: its metrics, its loss under the name `loss`, and those of each source."""
+        for source, own in sums.by_source.items():
+            self.by_source.setdefault(source, Totals()).add(own)
         for name, (value, count) in {"loss": (sums.loss.detach(), sums.count), **sums.metrics}.items():
             if name not in self._totals:
                 self._totals[name] = (value, count)

@@ -81,7 +81,7 @@ class SequenceMean:
 class SequenceSum:
     """Mean over completions of the sum over their tokens: the gradient of `log pi(completion)`, as in REINFORCE.
 
-    Source: Williams 1992; Ahmadian et al. 2024 (RLOO) eq. 9.
+    Source: Williams 1992; Ahmadian et al. 2024 (RLOO) sec. 2.3.
     """
 
     kind: Literal["sequence_sum"] = "sequence_sum"

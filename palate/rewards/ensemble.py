@@ -29,7 +29,7 @@ class Mean:
 
 @dataclass(frozen=True, kw_only=True)
 class Worst:
-    """The lowest of the models' scores, called worst-case optimisation (WCO). Source: Coste et al. 2023 eq. 3."""
+    """The lowest of the models' scores, called worst-case optimisation (WCO). Source: Coste et al. 2023."""
 
     kind: Literal["wco"] = "wco"
 
@@ -40,7 +40,7 @@ class Worst:
 
 @dataclass(frozen=True, kw_only=True)
 class UncertaintyWeighted:
-    """The mean minus `coefficient` times the variance among the models (UWO). Source: Coste et al. 2023 eq. 4.
+    """The mean minus `coefficient` times the variance among the models (UWO). Source: Coste et al. 2023.
 
     The variance is divided by the number of models m, not by m - 1.
 

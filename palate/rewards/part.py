@@ -15,7 +15,7 @@ class Constraint:
     """A level that a part's mean score must stay above; how much that may cost the other parts is learned.
 
     With multiplier `m` and shortfall `J = min_score - mean score`, after each batch `m <- m exp(rate m J)`, and the reward is
-    `(sum of weighted parts - sum m (min_score - score)) / (1 + sum m)`. Source: Dai et al. 2023 (Safe RLHF) eq. 14, with the cost
+    `(sum of weighted parts - sum m (min_score - score)) / (1 + sum m)`. Source: Dai et al. 2023 (Safe RLHF), with the cost
     `min_score - score`; the bound on m is not theirs.
 
     Attributes:

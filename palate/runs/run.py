@@ -133,15 +133,17 @@ class Run:
     def rewind(self, step: int) -> None:
         """Drop the rows of `metrics.jsonl` and `warnings.jsonl` from `step` on, because a resumed run does those steps again.
 
-        Warnings that this process gave before it logged anything stay: they are not of a step.
+        Rows of `examples.jsonl` that later weights wrote go too. Warnings that this process gave before it logged anything stay: they are
+        not of a step.
         """
         self._close()
-        for path in (self.directory / METRICS, self.directory / WARNINGS):
+        for name, end in ((METRICS, step), (WARNINGS, step), (EXAMPLES, step + 1)):
+            path = self.directory / name
             if path.is_file():
-                self.rows(path.name).close()  # removes a last line that a crash left half-written
+                self.rows(name).close()  # removes a last line that a crash left half-written
                 rows = [row for _, row in read_rows(path)]
-                early = len(rows) - (self._early_warnings if path.name == WARNINGS else 0)
-                write_rows(path, [row for row in rows[:early] if cast("int", row["step"]) < step] + rows[early:])
+                early = len(rows) - (self._early_warnings if name == WARNINGS else 0)
+                write_rows(path, [row for row in rows[:early] if cast("int", row["step"]) < end] + rows[early:])
 
     def rows(self, filename: str) -> RowWriter:
         """Return a writer that appends JSON rows to `filename` in the directory."""

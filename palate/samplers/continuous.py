@@ -181,7 +181,9 @@ class ContinuousSampler:
                 waiting.popleft()
                 continue
             count = min(places, job.request.n - job.admitted)
-            share = Share(job.number, job.admitted, count, job.request.n - job.admitted - count)
+            share = Share(
+                job.number, job.admitted, count, job.request.n - job.admitted - count, longest=len(job.request.prompt) + job.budget
+            )
             taken.append((share, job))
             job.admitted += count
             places -= count

@@ -59,6 +59,7 @@ class PackedRows:
         self._lengths = torch.empty(0, dtype=torch.long, device=device)  # (b,) number of tokens in the cache
         self._longest = 0
         cache.reshape(slots, longest)
+        self._lays_out = device.type == "cpu"
         # Recording must not meet what another thread does on the GPU, such as learning.
         is_recorded = device.type == "cuda" and forward.is_steady and threading.current_thread() is threading.main_thread()
         self._graphs = GraphedSteps(forward, cache, device) if is_recorded else None
@@ -70,6 +71,9 @@ class PackedRows:
 
     def admit(self, shares: Sequence[Share]) -> Tensor:
         """Return logits (new, v) of the first token of each request."""
+        longest = max(share.longest for share in shares)
+        if self._lays_out and longest:
+            self._cache.lay_out(longest, len(self._lengths))
         logits = []
         if self._held is not None and shares[0].prompt == self._held.prompt:
             logits.append(self._admit_held(self._held, shares[0].count))

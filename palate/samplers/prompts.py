@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from palate.core import DataError, Prompt
+from palate.core import Completion, DataError, Prompt
 from palate.data.data_sources import DataInput, content_beside_source, data_name, read_data
-from palate.data.formats import RECOGNISED, ColumnTypes, Dropped, Table, format_of_file, read_prompts
+from palate.data.formats import RECOGNISED, ColumnTypes, Dropped, Table, format_of_file, read_prompts, read_samples
 from palate.runs.run import Run
 from palate.samplers.sampler import PromptReader
 from palate.text.remarks import date_remarks
@@ -42,6 +42,22 @@ def prompts_at(run: Run, data: DataInput, limit: int | None, columns: ColumnType
     run.dropped(path, [row.kind for row in table.dropped] + repeated)
     run.columns_left_out(path, table.further)
     return list(distinct.values())
+
+
+def samples_at(
+    run: Run, data: DataInput, limit: int | None = None, columns: ColumnTypes = RECOGNISED
+) -> list[tuple[Prompt, tuple[Completion, ...]]]:
+    """Return the prompts of samples with their completions, in the order of the files, and record the dropped rows in the run.
+
+    The completions of a prompt that several sources have belong together, under the prompt of the first of them.
+    """
+    table = read_data(data, "samples.jsonl", read_samples, limit, columns)
+    run.dropped(data_name(data), [row.kind for row in table.dropped])
+    groups: dict[object, tuple[Prompt, tuple[Completion, ...]]] = {}
+    for prompt, completions in table.rows:
+        first, before = groups.get(content_beside_source(prompt), (prompt, ()))
+        groups[content_beside_source(prompt)] = first, before + completions
+    return list(groups.values())
 
 
 def fitting(run: Run, prompts: Sequence[Prompt], reader: PromptReader, max_tokens: int) -> list[Prompt]:

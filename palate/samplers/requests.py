@@ -47,13 +47,15 @@ class SamplerCall:
 class Share:
     """Some of the samples of one prompt that are admitted together: `count` samples from number `first` on.
 
-    `waiting` is the number of the prompt's samples after them, which are admitted later.
+    `waiting` is the number of the prompt's samples after them, which are admitted later. `longest` is the largest number of tokens of the
+    prompt and a sample together, and 0 where every row has room for the longest request of all.
     """
 
     prompt: int
     first: int
     count: int
     waiting: int = 0
+    longest: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,10 @@ from palate.serving.token_logprobs import LogprobsForm
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+PART_SECONDS = 0.02
+"""The shortest time between two parts of a stream. A fast model draws several tokens in it, and they share what a part costs: detokenising,
+JSON, and a packet. A screen shows hardly more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,9 +61,14 @@ Event = _DrawnText | _DrawnSample | Exception
 
 
 class Outbox:
-    """Events of all requests, which go to the event loop once per step of the sampler."""
+    """Events of all requests, which go to the event loop once per step of the sampler.
 
-    def __init__(self) -> None:
+    Attributes:
+        clock: seconds, which pace the parts of streams.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self.clock = clock
         self._loop: asyncio.AbstractEventLoop | None = None
         self._events: list[tuple[asyncio.Queue[Event], Event]] = []
 
@@ -84,11 +94,34 @@ def _deliver(events: list[tuple[asyncio.Queue[Event], Event]]) -> None:
 
 @dataclass
 class _Sample:
-    """One sample under way."""
+    """One sample under way.
+
+    Attributes:
+        stream: makes its text.
+        unread: tokens that are not yet text.
+        unsent: text that is not sent.
+        drawn: all tokens, where log-probabilities are asked for.
+        counted: how many of these are sent.
+        due: when the next part may be sent.
+    """
 
     stream: TextStream
+    unread: list[int] = field(default_factory=list)
+    unsent: str = ""
     drawn: list[DrawnToken] = field(default_factory=list)
-    unsent: list[DrawnToken] = field(default_factory=list)
+    counted: int = 0
+    due: float = 0.0
+
+    def read(self) -> None:
+        """Make text of the tokens so far."""
+        self.unsent += self.stream.push(*self.unread)
+        self.unread.clear()
+
+    def part(self, sample: int) -> _DrawnText | None:
+        """Return what is not sent, which then counts as sent; None where there is nothing."""
+        text, tokens = self.unsent, tuple(self.drawn[self.counted :])
+        self.unsent, self.counted = "", len(self.drawn)
+        return _DrawnText(sample, text, tokens) if text or tokens else None
 
 
 class Drawing:
@@ -137,13 +170,15 @@ class Drawing:
     def token(self, sample: int, drawn: DrawnToken) -> bool:
         """Take a token; see `Listener`."""
         own = self._samples[sample]
-        text = own.stream.push(drawn.token)
+        own.unread.append(drawn.token)
         if self._request.likeliest is not None:
             own.drawn.append(drawn)
-            own.unsent.append(drawn)
-        if self._texts.streams and (text or own.unsent):
-            self._outbox.put(self._queue, _DrawnText(sample, text, tuple(own.unsent)))
-            own.unsent.clear()
+        now = self._outbox.clock()
+        is_due = self._texts.streams and now >= own.due
+        if is_due or self._texts.stops:
+            own.read()
+        if is_due and self._send(sample):
+            own.due = now + PART_SECONDS
         return not own.stream.is_stopped
 
     def done(self, sample: int, tokens: SampledTokens) -> None:
@@ -155,13 +190,21 @@ class Drawing:
             self._outbox.put(self._queue, _DrawnSample(answer))
             return
         own = self._samples[sample]
-        rest = own.stream.end()
-        if self._texts.streams and rest:
-            self._outbox.put(self._queue, _DrawnText(sample, rest))
+        own.read()
+        own.unsent += own.stream.end()
+        if self._texts.streams:
+            self._send(sample)
         is_stopped = own.stream.is_stopped
         finish = _finish(tokens, is_stopped=is_stopped)
         answer = DrawnAnswer(sample, own.stream.text, finish, tokens.ids, tokens, is_stopped=is_stopped)
         self._outbox.put(self._queue, _DrawnSample(answer, tuple(own.drawn)))
+
+    def _send(self, sample: int) -> bool:
+        """Send what a sample has; return whether there was something."""
+        part = self._samples[sample].part(sample)
+        if part is not None:
+            self._outbox.put(self._queue, part)
+        return part is not None
 
     def failed(self, error: Exception) -> None:
         """Take the reason why nothing more comes; see `Listener`."""

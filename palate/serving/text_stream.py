@@ -22,7 +22,7 @@ def whole_text(tokenizer: PreTrainedTokenizerBase, trunk: Ids, body: Ids, *, is_
 
 
 class TextStream:
-    """The text of one completion, token by token. The parts that `push` and `end` return are the text, in order.
+    """The text of one completion, while it is drawn. The parts that `push` and `end` return are the text, in order.
 
     Attributes:
         text: the text so far, up to the stop text.
@@ -41,11 +41,13 @@ class TextStream:
         self.text = ""
         self.is_stopped = False
 
-    def push(self, token: int) -> str:
-        """Take a token, and return what can be shown now."""
-        if token in self._hidden or self.is_stopped:
+    def push(self, *tokens: int) -> str:
+        """Take tokens, and return what can be shown now. With stop texts push one token at a time: the first stop ends the text."""
+        if self.is_stopped:
             return ""
-        self._ids.append(token)
+        self._ids += [token for token in tokens if token not in self._hidden]
+        if self._read == len(self._ids):
+            return ""
         added = self._added()
         if added.endswith(HALF):
             return ""

@@ -9,12 +9,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from palate.config.artifacts import file_at, model_at, models_at
-from palate.config.types import Amount, Input, ModelInput
+from palate.config.artifacts import model_at, models_at
+from palate.config.types import Amount, ModelInput
 from palate.core import ConfigError, ModelError
-from palate.data.formats import read_preferences
+from palate.data.data_sources import DataInput, check_unweighted, data_name, read_data
+from palate.data.formats import RECOGNISED, read_preferences
 from palate.data.jsonl import write_rows
-from palate.evaluation.reward_model import assess, card_of, normalisation_of, predictions, reference_samples
+from palate.evaluation.reward_model import assess, assess_sources, card_of, normalisation_of, predictions, reference_samples
 from palate.models.causal import CausalPolicy
 from palate.models.load import load_policy
 from palate.models.reward_file import RewardFile, dimensions_of
@@ -24,6 +25,7 @@ from palate.rewards.learned import LearnedReward
 from palate.runs.run import Run
 from palate.training.comparisons import judged_prompts
 from palate.training.model_io import keep_model, token_limit
+from palate.training.source_losses import told_apart
 
 Averaged = CausalPolicy | ScalarModel
 
@@ -46,11 +48,12 @@ class Average:
 
     models: tuple[ModelInput, ...]
     weights: tuple[Amount, ...] | None = None
-    reference_samples: Input | None = None
-    held_out: Input | None = None
+    reference_samples: DataInput | None = None
+    held_out: DataInput | None = None
 
     def check(self) -> None:
         """Raise ConfigError when there is nothing to average."""
+        check_unweighted(self.reference_samples, self.held_out)
         if not self.models:
             raise ConfigError("models must name models to average, got none")
 
@@ -99,17 +102,17 @@ class Average:
         directory = keep_model(run, model, None)
         if self.held_out is None:
             return {"spread": spread}
-        table = read_preferences(file_at(self.held_out, "held_out.jsonl"))
+        table, name = read_data(self.held_out, "held_out.jsonl", read_preferences, None, RECOGNISED), data_name(self.held_out)
         judged, dropped = judged_prompts(table.rows, model.tokenizer, token_limit(model))
-        run.dropped(self.held_out, [*(row.kind for row in table.dropped), *dropped])
+        run.dropped(name, [*(row.kind for row in table.dropped), *dropped])
         dimensions = dimensions_of(model.heads, model.normalisation.members)
-        rows = predictions(model, judged, dimensions)
+        rows = predictions(model, told_apart(judged), dimensions)
         if not rows:
-            raise ConfigError(f"held_out: {self.held_out} judges none of the dimensions {', '.join(dimensions)}. Name other judgments")
+            raise ConfigError(f"held_out: {name} judges none of the dimensions {', '.join(dimensions)}. Name other judgments")
         write_rows(run.directory / "predictions.jsonl", rows)
         figures = assess(rows)
         card_of(figures["overall"], spread).write(directory)
-        return {"spread": spread, "held_out": figures}
+        return {"spread": spread, "held_out": figures, **assess_sources(rows)}
 
 
 def _load(path: str) -> Averaged:

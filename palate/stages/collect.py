@@ -10,11 +10,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from palate.agreement import concluded, rater_noise_ceiling, smoothed_share
-from palate.config.artifacts import file_at
-from palate.config.types import Amount, Count, Input, Share
+from palate.config.types import Amount, Count, Share
 from palate.core import Comparison, Completion, ConfigError, Conversation, DataError, Judgment, Prompt, derive_seed
+from palate.data.data_sources import DataInput, check_unweighted, data_name
 from palate.data.exchange import Exchange, ExchangeItem, write_exchange
-from palate.data.formats import read_samples
 from palate.data.jsonl import write_rows
 from palate.data.judgment_rows import judgment_row, voted_preference_row
 from palate.evaluation.intervals import mean
@@ -28,6 +27,7 @@ from palate.raters.people import People
 from palate.raters.rater import Answered, Ask, Rater, without_excluded
 from palate.raters.simulated import OVERALL, Simulated
 from palate.runs.run import Run
+from palate.samplers.prompts import samples_at
 
 MOST_AT_ONCE = 8
 """Completions at most that a rater sees at once."""
@@ -41,7 +41,7 @@ class Collect:
     """Have completions compared by raters, and conclude preferences.
 
     Attributes:
-        samples: the completions to compare.
+        samples: the completions to compare. One path, or several sources (docs/data.md).
         from_: who judges: people at `palate label`, simulated raters, a model as judge, its likelihood, or a judge and people (hybrid).
         dimensions: the dimensions that raters judge, one question for each; "overall" asks a single question.
         completions_per_comparison: completions that a rater sees at once: 2 for pairs; from 3 on a judge ranks that many of each prompt,
@@ -54,7 +54,7 @@ class Collect:
             where all raters give probabilities, as judges do.
     """
 
-    samples: Input
+    samples: DataInput
     from_: People | Simulated | JudgeRater | LikelihoodRater | Hybrid
     dimensions: tuple[str, ...] = (OVERALL,)
     completions_per_comparison: Count = 2
@@ -66,6 +66,7 @@ class Collect:
 
     def check(self) -> None:
         """Raise ConfigError when there is no dimension, too few raters, or raters who cannot see so many completions at once."""
+        check_unweighted(self.samples)
         if not self.dimensions:
             raise ConfigError("dimensions is empty, but raters need a question. Use [overall]")
         if not 2 <= self.completions_per_comparison <= MOST_AT_ONCE:
@@ -77,14 +78,15 @@ class Collect:
     def run(self, run: Run) -> None:
         """Write `judgments.jsonl`, what they compare, `preferences.jsonl` and `held_out.jsonl`."""
         rng = random.Random(derive_seed(run.seed, "collect"))
-        table = read_samples(file_at(self.samples, "samples.jsonl"))
-        run.dropped(self.samples, [row.kind for row in table.dropped])
-        finished = [(prompt, {k: one for k, one in enumerate(completions) if not one.is_cut}) for prompt, completions in table.rows]
-        cut_off = sum(map(len, (row[1] for row in table.rows))) - sum(map(len, (row[1] for row in finished)))
+        samples = samples_at(run, self.samples)
+        finished = [(prompt, {k: one for k, one in enumerate(completions) if not one.is_cut}) for prompt, completions in samples]
+        cut_off = sum(map(len, (row[1] for row in samples))) - sum(map(len, (row[1] for row in finished)))
         asks, left_out = (self._pairs if self.completions_per_comparison == 2 else self._groups)(finished, rng)
         if not asks:
             least = "two" if self.completions_per_comparison == 2 else "three"
-            raise DataError(f"{self.samples}: no prompt has {least} different finished completions to compare. Sample more completions")
+            raise DataError(
+                f"{data_name(self.samples)}: no prompt has {least} different finished completions to compare. Sample more completions"
+            )
         rater: Rater = self.from_
         answers, rater_figures = rater.answers(run, asks, self.raters_per_comparison, rng)
         answers = without_excluded(answers)

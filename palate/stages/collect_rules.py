@@ -7,15 +7,14 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from palate.agreement.estimates import json_values
-from palate.config.artifacts import file_at
-from palate.config.types import Count, Input, RuleFileInput
+from palate.config.types import Count, RuleFileInput
 from palate.core import Completion, ConfigError, DataError, Judgment, Prompt, derive_seed
 from palate.data import cells
 from palate.data.cells import InvalidRow
+from palate.data.data_sources import DataInput, check_unweighted, data_name, taking_turns
 from palate.data.exchange import Candidate, Exchange, ExchangeItem, RaterInfo, Vote, rule_questions, write_exchange
 from palate.data.exchange.rule_questions import RULE
 from palate.data.exclusions import excluded_now
-from palate.data.formats import read_samples
 from palate.data.rule_file import RuleFile, normal
 from palate.evaluation.rater_votes import JUDGMENTS
 from palate.evaluation.rule_figures import alpha_of, disagreement, is_badly_worded
@@ -24,6 +23,7 @@ from palate.evaluation.rule_votes import RuledCompletion, by_rule, rule_votes
 from palate.raters.people import People
 from palate.raters.rule_raters import RuleRaters
 from palate.runs.run import Run
+from palate.samplers.prompts import samples_at
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class CollectRules:
     """Have completions judged by the rules of a file.
 
     Attributes:
-        samples: the completions to judge.
+        samples: the completions to judge. One path, or several sources (docs/data.md).
         rules: the file of rules.
         from_: who judges: people at `palate label`, or simulated people, who see what the rules' programs say.
         ids: rules that are asked about; all of them by default.
@@ -39,7 +39,7 @@ class CollectRules:
         raters_per_question: people per completion and rule.
     """
 
-    samples: Input
+    samples: DataInput
     rules: RuleFileInput
     from_: People | RuleRaters
     ids: tuple[str, ...] = ()
@@ -48,6 +48,7 @@ class CollectRules:
 
     def check(self) -> None:
         """Raise ConfigError when there are fewer simulated people than a question needs."""
+        check_unweighted(self.samples)
         if isinstance(self.from_, RuleRaters) and self.raters_per_question > self.from_.raters:
             raise ConfigError(
                 f"raters_per_question must be at most {self.from_.raters}, the number of raters, got {self.raters_per_question}"
@@ -59,7 +60,7 @@ class CollectRules:
         file = replace(whole, rules=whole.selected(self.ids))
         asked = rule_questions(Exchange(self._items(run)), file, run.name, self.raters_per_question)
         if not asked.items:
-            raise DataError(f"{self.samples}: there is no completion to judge. Sample some first")
+            raise DataError(f"{data_name(self.samples)}: there is no completion to judge. Sample some first")
         answered = self.from_.answers_about(run, asked) if isinstance(self.from_, People) else self._simulated(run, self.from_, file, asked)
         answered = _of_questions(answered, asked)
         excluded = excluded_now()
@@ -85,11 +86,9 @@ class CollectRules:
 
     def _items(self, run: Run) -> tuple[ExchangeItem, ...]:
         """Return the completions as items, and record those that are left out."""
-        table = read_samples(file_at(self.samples, "samples.jsonl"))
-        run.dropped(self.samples, [row.kind for row in table.dropped])
         items: dict[object, ExchangeItem] = {}
         empty = 0
-        for prompt, completions in table.rows:
+        for prompt, completions in taking_turns(samples_at(run, self.samples), lambda row: row[0].source_name):
             for number, completion in enumerate(completions):
                 candidate = Candidate(completion.text, policy=completion.policy, tool_fields=completion.tool_fields)
                 key = prompt.conversation, completion.text, completion.tool_fields

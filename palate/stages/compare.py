@@ -12,6 +12,7 @@ from palate.config.artifacts import model_at
 from palate.config.functions import load_gold
 from palate.config.types import Count, FunctionInput, Input, ModelInput
 from palate.core import Completion, ConfigError, Prompt, Sampling, derive_seed
+from palate.data.data_sources import DataInput, check_unweighted
 from palate.data.exchange import Exchange, ExchangeItem, write_exchange
 from palate.data.formats import ColumnTypes, Recognised, sample_row
 from palate.data.jsonl import write_rows
@@ -54,7 +55,7 @@ class Compare:
     Attributes:
         policies: two policies or more, by name: models, which are sampled; runs of `sample`, `rerank`, `revise` or `evaluate`; or files
             with prompts and completions. On the command line they may stand as words, PATH or NAME=PATH.
-        prompts: the prompts; without them those of the first policy that has answers.
+        prompts: the prompts, from one path or several sources (docs/data.md); without them those of the first policy that has answers.
         columns: what the columns of the prompts hold where their names do not say it: a type, and columns by name.
         limit: how many prompts are read, at most; none reads all.
         completions_per_prompt: answers of each policy to a prompt that are compared, at most; the first meets the first, and so on.
@@ -75,7 +76,7 @@ class Compare:
     """
 
     policies: dict[str, ModelInput]
-    prompts: Input | None = None
+    prompts: DataInput | None = None
     columns: ColumnTypes = field(default_factory=Recognised)
     limit: Count | None = None
     completions_per_prompt: Count = 1
@@ -96,6 +97,7 @@ class Compare:
     def check(self) -> None:
         """Raise ConfigError where fewer than two policies meet, a policy stands twice, or nobody compares."""
         check_distinct(self.policies)
+        check_unweighted(self.prompts)
         self.sampler.check(self.sampling)
         if self.reward is not None and self.rewards:
             raise ConfigError("compare takes a reward model in reward, or parts in rewards, and not both")

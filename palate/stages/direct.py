@@ -12,7 +12,7 @@ from torch import Tensor
 from palate.config.artifacts import model_at
 from palate.config.types import Amount, Count, ModelInput, name_of_kind
 from palate.core import ConfigError, DataError, TrainingError, derive_seed
-from palate.data.data_sources import DataInput, data_name, read_data, sources_of, unweighted_sources, weights_of
+from palate.data.data_sources import DataInput, check_unweighted, data_name, read_data, sources_of
 from palate.data.formats import MEAN, ColumnTypes, Recognised, read_preferences
 from palate.distributed.windows import windows
 from palate.evaluation.tax import TaxMeter, TaxProbes
@@ -25,17 +25,19 @@ from palate.objectives.direct import DPO, KTO, DirectObjective
 from palate.objectives.reduce import Sums
 from palate.runs.run import Run
 from palate.text.pack import longest_of
-from palate.training.comparisons import JudgedPrompt, judged_prompts, overall
+from palate.training.comparisons import judged_prompts, overall
 from palate.training.epochs import mixture_of, sources_summary
-from palate.training.fit import epochs_of, fit, mean_loss, warn_of_few_steps
+from palate.training.examples import examples_of
+from palate.training.fit import epochs_of, fit, measured, warn_of_few_steps
 from palate.training.keep import Keep, Last
 from palate.training.learner import Learner
 from palate.training.model_io import check_keep, check_packages, keep_model, search, token_limit, trainable, trained
 from palate.training.optimizer import AdamW
 from palate.training.pairs import PairLossInputs, Weighting
 from palate.training.reference import FixedReference, MovingReference, Reference, ReferenceUpdate, UniformReference
+from palate.training.source_losses import told_apart
 from palate.training.template_remarks import tell_of
-from palate.training.unpaired import RatedPrompt, UnpairedLossInputs, UnpairedSource, mismatched, rated_prompts, read_unpaired
+from palate.training.unpaired import UnpairedLossInputs, UnpairedSource, mismatched, rated_prompts, read_unpaired
 
 IDENTITY_NATS = {torch.float32: 1e-3, torch.bfloat16: 1.0, torch.float16: 0.25}
 """How far a model's log-probability of a completion may differ between two ways of batching it, in nats."""
@@ -128,7 +130,7 @@ class Direct:
     def check(self) -> None:
         """Raise ConfigError when settings contradict each other."""
         sources_of(self.preferences)
-        unweighted_sources(self.held_out)
+        check_unweighted(self.held_out)
         check_keep(self.keep, self.held_out)
         check_packages(self.optimizer, self.adapters)
         if self.reference_update is not None and (self.adapters is not None or self.dtype not in ("auto", "float32")):
@@ -162,7 +164,7 @@ class Direct:
         examples = self._examples(run, policy, self.preferences, "preferences.jsonl", self.limit)
         held_out = [] if self.held_out is None else self._examples(run, policy, self.held_out, "held_out.jsonl", None)
         sources = [example.source_name for example in examples]
-        mixture = mixture_of(sources, weights_of(self.preferences))
+        mixture = mixture_of(run, sources, self.preferences)
         epochs = epochs_of(run, len(examples), self.prompts_per_step, self.epochs, lambda k: examples[k].source, mixture)
         tax = None if self.tax is None else TaxMeter(self.tax, run, policy, self.tokens_per_microbatch, epochs.steps)
         reference = self._reference(policy, longest_of([example.tree for example in [*examples, *held_out]]))
@@ -186,8 +188,9 @@ class Direct:
 
         held_out_indices = list(range(len(examples), len(examples) + len(held_out)))
         before = None if tax is None else tax.look
-        held_out_loss = search(self.keep, lambda: mean_loss(inputs.microbatches(policy, held_out_indices), loss), before)
-        last = fit(run, learner, epochs, parts, loss, "direct", held_out_loss)
+        held_out_loss = search(self.keep, lambda: measured(inputs.microbatches(policy, held_out_indices), loss), before)
+        shown = examples_of(run, policy, (example.prompt for example in held_out or examples), epochs.steps)
+        last = fit(run, learner, epochs, parts, loss, held_out_loss, shown)
         lost = {} if tax is None else {"tax": tax.finish()}
         keep_model(run, trained(run, policy, self.adapters, learner), self.adapters)
         unit, rows = ("unpaired" if self.objective.is_unpaired else "pairs"), inputs.rows[: len(examples)]
@@ -213,7 +216,7 @@ class Direct:
     def _examples(self, run: Run, policy: CausalPolicy, data: DataInput, name: str, limit: int | None) -> list[Any]:
         """Return the preferences in `data` (or the file `name` of a run) by prompt; unpaired ones where the objective needs these."""
         max_tokens, path = token_limit(policy, self.max_tokens), data_name(data)
-        prompts: list[JudgedPrompt] | list[RatedPrompt]
+        prompts: list[Any]
         if self.objective.is_unpaired:
             unpaired = read_data(data, name, read_unpaired, limit, self.columns)
             dropped, further = unpaired.dropped, unpaired.further
@@ -228,7 +231,7 @@ class Direct:
         tell_of(run, path, prompts)
         if not prompts:
             raise DataError(f"{path}: no preference is left that favours one side. Check probabilities, weights and lengths")
-        return list(prompts)
+        return told_apart(prompts)
 
     def _loss_inputs(self, run: Run, policy: CausalPolicy, examples: list[Any], reference: Reference) -> LossInputs[Any]:
         if not self.objective.is_unpaired:

@@ -19,7 +19,7 @@ from palate.config.artifacts import file_at, model_at
 from palate.config.functions import load_gold, load_probe
 from palate.config.types import Count, FunctionInput, Input, ModelInput
 from palate.core import Completion, ConfigError, Conversation, DataError, Prompt, Sampling, derive_seed
-from palate.data.data_sources import DataInput, content_beside_source, data_name, unweighted_sources
+from palate.data.data_sources import DataInput, check_unweighted, content_beside_source, data_name
 from palate.data.formats import ColumnTypes, Recognised, read_samples
 from palate.data.jsonl import write_rows
 from palate.data.sycophancy_file import SycophancyFile
@@ -33,6 +33,7 @@ from palate.evaluation.intervals import mean
 from palate.evaluation.published_figures import published_figures
 from palate.evaluation.rule_audit import audited
 from palate.evaluation.standing_controls import Control, control_answers, with_gold, written_controls
+from palate.evaluation.trained_against import require_held_out
 from palate.evaluation.training_prompts import prompt_digest
 from palate.models.causal import CausalPolicy
 from palate.models.load import load_policy, load_reference
@@ -68,6 +69,7 @@ class Evaluate:
         lm_eval: tasks of lm-evaluation-harness that are asked of the model as it is in memory; none asks none.
         reward: a reward model that scores the completions; a short form of `rewards` with this model alone.
         rewards: the parts of a reward by name, as in `online`, that score the completions.
+        held_out_reward: a reward model that no policy was trained on; it scores the same completions.
         reference: the model to which the KL is measured.
         rules: written rules that the completions are checked against, and who checks them.
         gold: import path of a function that knows the truth.
@@ -89,6 +91,7 @@ class Evaluate:
     lm_eval: HarnessTasks | None = None
     reward: Input | None = None
     rewards: dict[str, RewardPart] = field(default_factory=dict)
+    held_out_reward: Input | None = None
     reference: ModelInput | None = None
     rules: RuleCheck | None = None
     gold: FunctionInput | None = None
@@ -102,9 +105,11 @@ class Evaluate:
 
     def check(self) -> None:
         """Raise ConfigError when there is not exactly one thing to measure, or two rewards."""
-        unweighted_sources(self.prompts)
+        check_unweighted(self.prompts)
         if self.reward is not None and self.rewards:
             raise ConfigError("evaluate takes a reward model in reward, or parts in rewards, and not both")
+        if self.held_out_reward is not None and self.held_out_reward == self.reward:
+            raise ConfigError("held_out_reward is the model in reward. Name one that no policy was trained on, or leave it out")
         if (self.model is None) == (self.completions is None):
             raise ConfigError("evaluate needs either a model or completions: set one of the two")
         if self.completions is not None and (self.evals or self.reference is not None or self.lm_eval is not None):
@@ -115,7 +120,9 @@ class Evaluate:
             raise ConfigError("sycophancy asks the questions of evals further: name files of evals with known answers in evals")
 
     def run(self, run: Run) -> None:
-        """Write `completions.jsonl`, `evals.jsonl` and the means."""
+        """Write `completions.jsonl`, `evals.jsonl` and the means. Raises ConfigError where `held_out_reward` trained the model."""
+        if self.held_out_reward is not None:
+            require_held_out(run.directory, "held_out_reward")
         with run.progress(3, "evaluate") as advance:
             policy = None if self.model is None else load_policy(model_at(self.model), dtype=self.dtype)
             completions = self._completions(run, policy)
@@ -223,6 +230,12 @@ class Evaluate:
                 row.setdefault("probes", {})[name] = counted
         if self.reward is not None or self.rewards:
             self._score(run, policy, completions, rows, controls)
+        if self.held_out_reward is not None:
+            tokenizer = None if policy is None else policy.tokenizer
+            scorer = CompletionScorer.load(run, self.held_out_reward, {}, tokenizer, self.dtype)
+            scored = scorer.scores([prompt for prompt, _ in completions], [[completion] for _, completion in completions])
+            for row, (score,) in zip(rows, scored.scores, strict=True):
+                row["held_out_score"] = score
         if self.reference is not None and policy is not None:
             for row, kl in zip(rows, self._kl(policy, completions), strict=True):
                 row["kl"] = kl
@@ -289,7 +302,7 @@ def _by_source(rows: Sequence[dict[str, Any]]) -> dict[str, dict[str, dict[str, 
 
 def _means(rows: Sequence[dict[str, Any]]) -> dict[str, dict[str, float | None]]:
     """Return mean, standard error and number of values of every figure of the completions."""
-    names = [name for name in ("gold", "score", "kl", "tokens") if all(name in row for row in rows)]
+    names = [name for name in ("gold", "score", "held_out_score", "kl", "tokens") if all(name in row for row in rows)]
     columns: dict[str, list[float]] = {name: [row[name] for row in rows if row[name] is not None] for name in names}
     columns |= {f"gold/{dimension}": [row["dimensions"][dimension] for row in rows] for dimension in rows[0].get("dimensions", {})}
     for part in rows[0].get("parts", {}):

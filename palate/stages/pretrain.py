@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from palate.config.types import Amount, Count, Input
 from palate.core import ConfigError, derive_seed
-from palate.data.data_sources import DataInput, data_name, sources_of, stream_data, weights_of
+from palate.data.data_sources import DataInput, data_name, sources_of, stream_data
 from palate.data.formats import ColumnTypes, Further, Recognised, stream_texts
 from palate.models.load import Architecture, load_tokenizer, new_policy
 from palate.models.precision import DType, dtype_of
@@ -66,7 +66,7 @@ class Pretrain:
         rows = stream_data(self.data, "corpus.jsonl", stream_texts, None, self.columns, further)
         name = data_name(self.data)
         trees = trees_of(run, rows, lambda document: document_trees(tokenizer, document, size.max_positions), name, further=further)
-        mixture = mixture_of(trees.source_names, weights_of(self.data))
+        mixture = mixture_of(run, trees.source_names, self.data)
         epochs = epochs_of(run, len(trees), self.documents_per_step, self.epochs, trees.name, mixture)
         learner = Learner({"policy": policy.module}, self.optimizer, epochs.steps, dtype=dtype_of(self.dtype))
         Imitation(policy, self.objective, self.tokens_per_microbatch).learn(run, trees, epochs, learner)

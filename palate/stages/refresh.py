@@ -13,7 +13,7 @@ from rich.table import Table
 from palate.config.artifacts import model_at
 from palate.config.types import Amount, Count, Input, Share
 from palate.core import ConfigError, DataError, Preference, Tracker, derive_seed
-from palate.data.data_sources import DataInput, data_name, read_data, unweighted_sources
+from palate.data.data_sources import DataInput, check_unweighted, data_name, read_data
 from palate.data.formats import ColumnTypes, Recognised, read_preferences
 from palate.data.jsonl import write_rows
 from palate.data.splits import split_held_out
@@ -77,7 +77,7 @@ class Refresh:
 
     reward: Input
     preferences: DataInput
-    samples: Input
+    samples: DataInput
     columns: ColumnTypes = field(default_factory=Recognised)
     replay: tuple[Input, ...] = ()
     replay_share: Share = 0.5
@@ -93,7 +93,7 @@ class Refresh:
 
     def check(self) -> None:
         """Raise ConfigError when a share is out of range."""
-        unweighted_sources(self.preferences)
+        check_unweighted(self.preferences, self.samples)
         if not 0 < self.held_out_share < 1:
             raise ConfigError(f"held_out_share must lie between 0 and 1, got {self.held_out_share}: a new model needs a test")
         if not self.replay_share < 1:
@@ -157,7 +157,7 @@ class Refresh:
         learner = Learner({"reward": model.module}, self.optimizer, epochs.steps, dtype=dtype_of(self.dtype))
         batches = data.batches(model.heads, self.tokens_per_microbatch)
         loss = data.loss(model, None, lambda: learner.steps_done / epochs.steps)
-        last = fit(tracker, learner, epochs, batches, loss, "refresh")
+        last = fit(tracker, learner, epochs, batches, loss)
         learner.release()
         model.module.eval()
         return data.judged, dropped, last

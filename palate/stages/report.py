@@ -89,7 +89,8 @@ class Report:
         costs: whether the page says what each model cost in labels and in tokens.
         sources: who judged, to compare what labels cost and what they were worth.
         gold: the function that knows the truth, for the share of labels that are right.
-        sweep: online runs that differ in the KL coefficient, or evaluate runs of their models: gold or a held-out score against the KL.
+        sweep: online runs that differ in the KL coefficient, or evaluate runs of their models: gold and reward models' scores against
+            the KL.
         levers: settings that were turned one at a time, with what each did to reward models and to policies.
         training: online runs by name, for plots of score and gold against the KL.
         tuned: name of the online run that is compared with `without_kl`.
@@ -184,7 +185,7 @@ class Report:
             else learned_and_not(reward, wins, training.runs if training else (), lengths, {model.key: model.key for model in models}),
             training=training,
             reward_model=reward,
-            sweep=kl_sweep(self.sweep, reference, self.reference) if self.sweep else None,
+            sweep=kl_sweep(self.sweep, reference, self.reference, self.training.get(self.tuned or "")) if self.sweep else None,
             levers=levers_of(self.levers, None if reward is None else reward.rows[0].ceiling) if self.levers else Levers(),
             controls=figures.controls,
             faults=figures.check(),

@@ -9,12 +9,12 @@ import numpy as np
 import numpy.typing as npt
 
 from palate.agreement.estimates import known
-from palate.config.artifacts import file_at, model_at
+from palate.config.artifacts import model_at
 from palate.config.functions import load_gold
 from palate.config.types import Count, FunctionInput, Input, ModelInput
 from palate.core import Completion, ConfigError, DataError, Prompt, Sampling, derive_seed
-from palate.data.data_sources import DataInput, unweighted_sources
-from palate.data.formats import ColumnTypes, Recognised, completion_row, read_samples, sample_row
+from palate.data.data_sources import DataInput, check_unweighted, data_name
+from palate.data.formats import ColumnTypes, Recognised, completion_row, sample_row
 from palate.data.jsonl import write_rows
 from palate.distributed.ranks import from_writer
 from palate.evaluation.best_of_n import best_of_n_curve, best_of_n_kl, best_of_n_table
@@ -24,7 +24,7 @@ from palate.rewards.composition import RewardPart
 from palate.rewards.part import caveats_of
 from palate.runs.run import Run
 from palate.samplers.kinds import LocalSamplerSettings, SamplerKind
-from palate.samplers.prompts import fitting, prompts_at
+from palate.samplers.prompts import fitting, prompts_at, samples_at
 from palate.samplers.sampler import PromptReader
 
 SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
@@ -54,7 +54,7 @@ class Rerank:
     prompts: DataInput | None = None
     reward: Input | None = None
     rewards: dict[str, RewardPart] = field(default_factory=dict)
-    samples: Input | None = None
+    samples: DataInput | None = None
     columns: ColumnTypes = field(default_factory=Recognised)
     limit: Count | None = None
     n: Count = 16
@@ -66,7 +66,7 @@ class Rerank:
 
     def check(self) -> None:
         """Raise ConfigError where the sampler cannot draw so, or there is not exactly one reward or one source of completions."""
-        unweighted_sources(self.prompts)
+        check_unweighted(self.prompts, self.samples)
         require_one_reward("rerank", self.reward, self.rewards)
         named = [self.model is not None, self.prompts is not None]
         if any(named) if self.samples is not None else not all(named):
@@ -128,12 +128,12 @@ class Rerank:
             DataError: no prompt has so many.
         """
         assert self.samples is not None
-        table = read_samples(file_at(self.samples, "samples.jsonl"), limit=self.limit, columns=self.columns)
-        rows = [(prompt, list(completions[: self.n])) for prompt, completions in table.rows if len(completions) >= self.n]
-        few = [f"fewer than {self.n} completions"] * (len(table.rows) - len(rows))
-        run.dropped(self.samples, [row.kind for row in table.dropped] + few)
+        samples, name = samples_at(run, self.samples, self.limit, self.columns), data_name(self.samples)
+        rows = [(prompt, list(completions[: self.n])) for prompt, completions in samples if len(completions) >= self.n]
+        few = [f"fewer than {self.n} completions"] * (len(samples) - len(rows))
+        run.dropped(name, few)
         if not rows:
-            raise DataError(f"{self.samples}: none of its {len(table.rows)} prompts has {self.n} completions. Lower n, or sample more")
+            raise DataError(f"{name}: none of its {len(samples)} prompts has {self.n} completions. Lower n, or sample more")
         return [prompt for prompt, _ in rows], [completions for _, completions in rows]
 
     def _known(

@@ -9,11 +9,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from palate.config.artifacts import file_at, model_at
+from palate.config.artifacts import model_at
 from palate.config.functions import load_gold
-from palate.config.types import Count, FunctionInput, Input, ModelInput, Share
+from palate.config.types import Count, FunctionInput, ModelInput, Share
 from palate.core import Completion, ConfigError, DataError, Demonstration, Preference, Sampling, derive_seed
+from palate.data.data_sources import DataInput, check_unweighted, data_name, read_data
 from palate.data.formats import (
+    RECOGNISED,
     ColumnTypes,
     Recognised,
     completion_row,
@@ -21,7 +23,6 @@ from palate.data.formats import (
     messages,
     preference_row,
     read_demonstrations,
-    read_samples,
     sample_row,
 )
 from palate.data.jsonl import read_rows, write_rows
@@ -33,6 +34,7 @@ from palate.judges.revision_rounds import SETTLED, RevisionRound
 from palate.models.precision import DType
 from palate.runs.run import Run
 from palate.samplers.kinds import LocalSamplerSettings, SamplerKind
+from palate.samplers.prompts import samples_at
 from palate.training.checkpoints import check_stop
 
 DRAFTS_PER_CHUNK = 256
@@ -47,13 +49,14 @@ class Revise:
 
     Attributes:
         model: the model that criticises and revises. Where a server has it, only its tokenizer and its configuration are read here.
-        samples: the completions to revise, such as a helpful model's answers to red-team prompts.
+        samples: the completions to revise, such as a helpful model's answers to red-team prompts. One path, or several
+            sources (docs/data.md).
         columns: what the columns of `samples` hold where their names do not say it: a type, and columns by name.
         constitution: a constitution file, or `default` for Palate's own.
         rounds: rounds of each completion. Each draws a principle and starts from the revision of the round before.
         critique: whether the model criticises before it revises. Without that it revises at once.
         keep: which rounds become demonstrations and pairs: all that changed the text, or the last of them.
-        demonstrations: helpful demonstrations to mix with the revisions.
+        demonstrations: helpful demonstrations to mix with the revisions; one path, or several sources.
         demonstrations_share: their share of what `sft` gets.
         limit: how many prompts are read, at most; none reads all.
         sampling: the temperature, and the length of the longest critique or revision in tokens.
@@ -63,13 +66,13 @@ class Revise:
     """
 
     model: ModelInput
-    samples: Input
+    samples: DataInput
     columns: ColumnTypes = field(default_factory=Recognised)
     constitution: ConstitutionInput = DEFAULT
     rounds: Count = 4
     critique: bool = True
     keep: Literal["all", "last"] = "last"
-    demonstrations: Input | None = None
+    demonstrations: DataInput | None = None
     demonstrations_share: Share = 0.0
     limit: Count | None = None
     sampling: Sampling = field(default_factory=lambda: Sampling(max_tokens=512))
@@ -79,6 +82,7 @@ class Revise:
 
     def check(self) -> None:
         """Raise ConfigError when settings contradict each other."""
+        check_unweighted(self.samples, self.demonstrations)
         self.sampler.check(self.sampling)
         if (self.demonstrations is None) != (self.demonstrations_share == 0):
             raise ConfigError("demonstrations and demonstrations_share need each other: set both, or neither")
@@ -95,11 +99,9 @@ class Revise:
             DataError: no completion can be used, or the model can read no request about any of them.
         """
         constitution = load_constitution(self.constitution)
-        table = read_samples(file_at(self.samples, "samples.jsonl"), limit=self.limit, columns=self.columns)
-        run.dropped(self.samples, [row.kind for row in table.dropped])
         drafts = [
             Draft(prompt.id if len(completions) == 1 else f"{prompt.id}/{k}", prompt, completion)
-            for prompt, completions in table.rows
+            for prompt, completions in samples_at(run, self.samples, self.limit, self.columns)
             for k, completion in enumerate(completions)
         ]
         sampler = self.sampler.open(model_at(self.model), self.dtype)
@@ -119,7 +121,9 @@ class Revise:
         written: list[Any] = [row for _, row in read_rows(run.directory / "revisions.jsonl")]
         histories = [[RevisionRound.of(each) for each in row["rounds"]] for row in written]
         if all(each.refusal for history in histories for each in history):
-            raise DataError(f"{self.samples}: the model can read no request about its completions. The first: {histories[0][0].refusal}")
+            raise DataError(
+                f"{data_name(self.samples)}: the model can read no request about its completions. The first: {histories[0][0].refusal}"
+            )
         self._write_for_later_stages(run, drafts, histories)
 
     def _rows(
@@ -175,8 +179,8 @@ class Revise:
         """Return demonstrations drawn from `demonstrations`; all of them where there are fewer than their share asks for."""
         if self.demonstrations is None:
             return []
-        table = read_demonstrations(file_at(self.demonstrations, "demonstrations.jsonl"))
-        run.dropped(self.demonstrations, [row.kind for row in table.dropped])
+        table = read_data(self.demonstrations, "demonstrations.jsonl", read_demonstrations, None, RECOGNISED)
+        run.dropped(data_name(self.demonstrations), [row.kind for row in table.dropped])
         count = round(revisions * self.demonstrations_share / (1 - self.demonstrations_share))
         return random.Random(derive_seed(run.seed, "demonstrations")).sample(list(table.rows), min(count, len(table.rows)))
 

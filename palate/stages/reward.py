@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from operator import attrgetter
 from typing import Any, Literal
 
 from torch import nn
 
 from palate.config.artifacts import model_at
-from palate.config.types import Amount, Count, Input, ModelInput, name_of_kind
+from palate.config.types import Amount, Count, ModelInput, name_of_kind
 from palate.core import ConfigError, DataError, Preference, derive_seed
-from palate.data.data_sources import DataInput, data_name, read_data, sources_of, unweighted_sources, weights_of
+from palate.data.data_sources import DataInput, check_unweighted, data_name, read_data, sources_of, taking_turns
 from palate.data.formats import MEAN, ColumnTypes, Recognised, read_preferences
 from palate.data.jsonl import write_rows
 from palate.data.prompt_region import PromptRegion
@@ -22,7 +23,15 @@ from palate.distributed.windows import windows
 from palate.evaluation.active_learning import DrawnMembers, TrainedMembers, ask_next
 from palate.evaluation.ensemble_summary import ensemble_summary, joined_predictions
 from palate.evaluation.reward_check.length_effect import length_of_rows
-from palate.evaluation.reward_model import REFERENCE_PROMPTS, assess, card_of, normalisation_of, predictions, reference_samples
+from palate.evaluation.reward_model import (
+    REFERENCE_PROMPTS,
+    assess,
+    assess_sources,
+    card_of,
+    normalisation_of,
+    predictions,
+    reference_samples,
+)
 from palate.models.adapters import LoRA, four_bit_of
 from palate.models.precision import DType, dtype_of
 from palate.models.reward_file import member_heads
@@ -39,7 +48,7 @@ from palate.training.bootstrap import Members
 from palate.training.checkpoints import check_stop
 from palate.training.comparisons import judged_prompts
 from palate.training.epochs import mixture_of, sources_summary
-from palate.training.fit import epochs_of, fit, mean_loss, warn_of_few_steps
+from palate.training.fit import epochs_of, fit, measured, warn_of_few_steps
 from palate.training.keep import Best, Keep, Last
 from palate.training.learner import Learner
 from palate.training.length_head import LengthHead, LengthPenalty, with_length, without_length
@@ -48,6 +57,7 @@ from palate.training.optimizer import AdamW
 from palate.training.rater_groups import RaterGroups, by_group, require_votes
 from palate.training.reward_batches import RewardBatches, scored_loss
 from palate.training.reward_task import RewardTask, check_dimensions
+from palate.training.source_losses import told_apart
 from palate.training.template_remarks import tell_of
 
 
@@ -93,7 +103,7 @@ class Reward:
     columns: ColumnTypes = field(default_factory=Recognised)
     dimension: str = MEAN
     held_out: DataInput | None = None
-    reference_samples: Input | None = None
+    reference_samples: DataInput | None = None
     held_out_share: float = 0.1
     limit: Count | None = None
     leave_out: PromptRegion | None = None
@@ -117,7 +127,7 @@ class Reward:
     def check(self) -> None:
         """Raise ConfigError when a share or a weight is out of range, settings contradict each other, or a package is missing."""
         sources_of(self.preferences)
-        unweighted_sources(self.held_out)
+        check_unweighted(self.held_out, self.reference_samples)
         check_packages(self.optimizer, self.adapters)
         if (self.held_out is None or isinstance(self.keep, Best)) and not 0 < self.held_out_share < 1:
             raise ConfigError(f"held_out_share must lie between 0 and 1, got {self.held_out_share}: a reward model needs a test")
@@ -175,7 +185,7 @@ class Reward:
     def _trained(self, run: Run, task: RewardTask, model: ScalarModel) -> dict[str, object]:
         """Train a model, write it with its report card and its predictions, and return the figures of the summary."""
         data = task.data
-        mixture = mixture_of(task.source_names, weights_of(self.preferences))
+        mixture = mixture_of(run, task.source_names, self.preferences)
         epochs = epochs_of(run, task.count, self.prompts_per_step, self.epochs, lambda k: data.judged[k].source, mixture)
         warn_of_few_steps(run, epochs, sum(len(data.judged[k].pairs) for k in task.training))
         learned = data.learned(self.optimizer.lr)
@@ -187,11 +197,11 @@ class Reward:
         of_scores = data.loss_of_scores(learned, lambda: learner.steps_done / epochs.steps)
         if self.length_head is None:
             loss = partial(scored_loss, model, of_scores)
-            last = fit(run, learner, epochs, batches, loss, "reward", search(self.keep, lambda: mean_loss(batches(task.choosing), loss)))
+            last = fit(run, learner, epochs, batches, loss, search(self.keep, lambda: measured(batches(task.choosing), loss)))
         else:
             penalty = LengthPenalty(self.length_head, model, of_scores)
             whole = penalty.batches(batches)
-            last = fit(run, learner, epochs, whole, penalty, "reward", search(self.keep, lambda: mean_loss(whole(task.choosing), penalty)))
+            last = fit(run, learner, epochs, whole, penalty, search(self.keep, lambda: measured(whole(task.choosing), penalty)))
         model = trained(run, model, self.adapters, learner)
         both_heads = None if self.length_head is None else length_of_rows(joined_predictions(model, task))
         model = model if self.length_head is None else without_length(model)
@@ -209,6 +219,7 @@ class Reward:
             **({} if model.likelihood is None else {"likelihood": model.likelihood.figures(model.heads)}),
             "spread": spread,
             "held_out": figures,
+            **assess_sources(rows),
             **({} if self.length_head is None else {"length": {"both_heads": both_heads, "quality_head": length_of_rows(rows)}}),
             **self._asked_next(run, model, task),
         }
@@ -240,7 +251,7 @@ class Reward:
         if not train_prompts or not test_prompts:
             raise DataError(f"{name}: nothing is left to {'test' if train_prompts else 'train'} on; {sorted(set(dropped + dropped_test))}")
         check_dimensions(run, dimensions, test_prompts, name if self.held_out is None else data_name(self.held_out))
-        data = RewardBatches.of(self.objective, train_prompts + choosing_prompts, self.rater_weights)
+        data = RewardBatches.of(self.objective, told_apart(train_prompts + choosing_prompts), self.rater_weights)
         if data.unused:
             run.dropped("rankings", list(data.unused))
         choosing_conversations = {preference.prompt.conversation for preference in choosing}
@@ -249,7 +260,7 @@ class Reward:
         if not count:
             unused = sorted(set(data.unused))
             raise DataError(f"{name}: {name_of_kind(self.objective)} can use none of the preferences; {unused}")
-        return RewardTask(dimensions, dimensions, data, count, train_prompts, test_prompts)
+        return RewardTask(dimensions, dimensions, data, count, train_prompts, told_apart(test_prompts))
 
     def _untrained(self, run: Run, dimensions: tuple[str, ...], heads_of: Run) -> ScalarModel:
         """Return the model as it will learn, with new heads, drawn from the seed of the run `heads_of`."""
@@ -302,10 +313,9 @@ class Reward:
 
     def _normalise(self, run: Run, model: ScalarModel, task: RewardTask) -> float:
         """Set gain and bias so that the heads' sum has mean 0 and deviation 1 on reference samples; return its raw deviation."""
-        reward = LearnedReward(model)
         if self.reference_samples is not None:
-            _, trees = reference_samples(run, self.reference_samples, reward)
+            _, trees = reference_samples(run, self.reference_samples, LearnedReward(model))
         else:
-            trees = [prompt.tree for prompt in task.judged[:REFERENCE_PROMPTS]]
-        model.normalisation, spread = normalisation_of(reward.score_trees(trees), len(task.heads) // len(task.dimensions))
+            trees = [prompt.tree for prompt in taking_turns(task.judged, attrgetter("source_name"))[:REFERENCE_PROMPTS]]
+        model.normalisation, spread = normalisation_of(LearnedReward(model).score_trees(trees), len(task.heads) // len(task.dimensions))
         return spread

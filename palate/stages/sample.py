@@ -8,7 +8,7 @@ from typing import Any
 from palate.config.artifacts import model_at
 from palate.config.types import Count, ModelInput
 from palate.core import Sampling, derive_seed
-from palate.data.data_sources import DataInput, unweighted_sources
+from palate.data.data_sources import DataInput, check_unweighted
 from palate.data.formats import ColumnTypes, Recognised, sample_row
 from palate.data.jsonl import read_rows
 from palate.models.precision import DType
@@ -47,7 +47,7 @@ class Sample:
 
     def check(self) -> None:
         """Raise ConfigError where the sampler cannot draw so."""
-        unweighted_sources(self.prompts)
+        check_unweighted(self.prompts)
         self.sampler.check(self.sampling)
 
     def run(self, run: Run) -> None:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from palate.config.artifacts import model_at
 from palate.config.types import Amount, Count, ModelInput
-from palate.data.data_sources import DataInput, data_name, sources_of, stream_data, unweighted_sources, weights_of
+from palate.data.data_sources import DataInput, check_unweighted, data_name, sources_of, stream_data
 from palate.data.formats import ColumnTypes, Further, Recognised, stream_demonstrations
 from palate.distributed.windows import windows
 from palate.models.adapters import LoRA, four_bit_of
@@ -17,7 +16,6 @@ from palate.models.precision import DType, dtype_of
 from palate.models.shared_layers import sharing_out
 from palate.objectives.supervised import CrossEntropy, SupervisedObjective
 from palate.runs.run import Run
-from palate.text.pack import Tree
 from palate.text.remarks import demonstration_remarks
 from palate.text.spans import demonstration_tree
 from palate.text.treefile import TreeFile
@@ -71,7 +69,7 @@ class SFT:
     def check(self) -> None:
         """Raise ConfigError when `keep: best` has no held-out data, or a package is missing."""
         sources_of(self.data)
-        unweighted_sources(self.held_out)
+        check_unweighted(self.held_out)
         check_keep(self.keep, self.held_out)
         check_packages(self.optimizer, self.adapters)
 
@@ -82,12 +80,12 @@ class SFT:
             policy = load_policy(base, four_bit=four_bit_of(self.adapters))
         policy = trainable(run, policy, base, self.adapters, checkpoint_activations=self.checkpoint_activations)
         trees = self._trees(run, policy, self.data, "trees", self.limit)
-        held_out: Sequence[Tree] = () if self.held_out is None else self._trees(run, policy, self.held_out, "held_out", None)
-        mixture = mixture_of(trees.source_names, weights_of(self.data))
+        held_out = None if self.held_out is None else self._trees(run, policy, self.held_out, "held_out", None)
+        mixture = mixture_of(run, trees.source_names, self.data)
         epochs = epochs_of(run, len(trees), self.demonstrations_per_step, self.epochs, trees.name, mixture)
         learner = Learner({"policy": policy.module}, self.optimizer, epochs.steps, dtype=dtype_of(self.dtype))
         task = Imitation(policy, self.objective, self.tokens_per_microbatch)
-        task.learn(run, trees, epochs, learner, search(self.keep, lambda: task.mean_loss(held_out)))
+        task.learn(run, trees, epochs, learner, search(self.keep, lambda: task.measured(held_out or ())), held_out)
         keep_model(run, trained(run, policy, self.adapters, learner), self.adapters)
 
     def _trees(self, run: Run, policy: CausalPolicy, data: DataInput, folder: str, limit: int | None) -> TreeFile:

@@ -118,7 +118,7 @@ class TrainRules:
         def loss(batch: RuleBatch) -> Sums:
             return breach_loss(BreachScores(model.scores(batch.trees).float()[:, 0], batch.broken, batch.weight))
 
-        last = fit(run, learner, epochs, batches, loss, "rules")
+        last = fit(run, learner, epochs, batches, loss)
         model = trained(run, model, self.adapters, learner)
         keep_model(run, model, self.adapters)
         predictions, unread = rule_predictions(RuleClassifier(LearnedReward(model), "model"), file, test, truths)

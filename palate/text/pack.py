@@ -7,7 +7,7 @@ or scores is in branches: a trunk's tokens are never targets.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain
 from typing import NamedTuple
 
@@ -40,6 +40,8 @@ class Tree:
 
     trunk: tuple[int, ...]
     branches: tuple[Branch, ...]
+    source_name: str = field(default="", compare=False)
+    """The name of the source that it is from, where examples of several sources are told apart."""
 
     def __post_init__(self) -> None:
         """Raises DataError without a trunk token or without a branch."""

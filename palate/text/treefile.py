@@ -14,13 +14,16 @@ from __future__ import annotations
 import json
 import shutil
 from array import array
+from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import chain, pairwise
+from dataclasses import asdict
+from itertools import accumulate, chain, pairwise
 from pathlib import Path
 from typing import Any, overload
 
 import numpy as np
 
+from palate.core import Message, Prompt
 from palate.text.pack import Branch, Tree
 
 _BYTES = 4
@@ -33,12 +36,15 @@ class TreeFile(Sequence[Tree]):
         tokens: the tokens of all trees together, including trunks.
         learned: the learned tokens of all trees.
         sources: how many trees are of each source of rows, in the order written; {} where there is one source.
+        prompts: the first few prompts of the rows.
     """
 
     def __init__(self, directory: Path) -> None:
         numbers = json.loads((directory / "numbers.json").read_text(encoding="utf-8"))
         self.tokens, self.learned = int(numbers["tokens"]), int(numbers["learned"])
         self.sources: dict[str, int] = numbers.get("sources", {})
+        self._ends = list(accumulate(self.sources.values()))
+        self.prompts = [_prompt(fields) for fields in numbers.get("prompts", [])]
         self._offsets = np.load(directory / "offsets.npy")
         # Read, not memory-mapped: mapped pages count as the process's memory until the system needs them.
         self._file = (directory / "trees.bin").open("rb", buffering=0)
@@ -61,11 +67,17 @@ class TreeFile(Sequence[Tree]):
         learned = tokens < 0
         ids, masks = np.where(learned, ~tokens, tokens).tolist(), learned.tolist()
         cuts = pairwise(np.cumsum([trunk, *lengths]).tolist())
-        return Tree(tuple(ids[:trunk]), tuple(Branch(tuple(ids[a:b]), tuple(masks[a:b])) for a, b in cuts))
+        branches = tuple(Branch(tuple(ids[a:b]), tuple(masks[a:b])) for a, b in cuts)
+        return Tree(tuple(ids[:trunk]), branches, self._source_name(index))
 
     def name(self, index: int) -> str:
         """The name of the row that a tree was made of."""
         return self._record(index)[2].tobytes().rstrip(b"\0").decode("utf-8")
+
+    def _source_name(self, index: int) -> str:
+        if len(self.sources) < 2:
+            return ""
+        return list(self.sources)[bisect_right(self._ends, range(len(self))[index])]
 
     @property
     def source_names(self) -> list[str]:
@@ -82,10 +94,12 @@ class TreeFile(Sequence[Tree]):
         return lengths, values[head : head + sum(lengths)], values[head + sum(lengths) :]
 
 
-def write_trees(directory: Path, trees: Iterable[tuple[str, Tree]], sources: Mapping[str, int] | None = None) -> TreeFile:
+def write_trees(
+    directory: Path, trees: Iterable[tuple[str, Tree]], sources: Mapping[str, int] | None = None, prompts: Iterable[Prompt] = ()
+) -> TreeFile:
     """Write trees, each with the name of its row, and return them as read back. `directory` appears when all are written.
 
-    `sources` is kept with them as it is when all trees are read.
+    `sources` and `prompts` are kept with them as they are when all trees are read.
     """
     fresh = directory.with_name(f"{directory.name}.new")
     shutil.rmtree(fresh, ignore_errors=True)
@@ -100,13 +114,19 @@ def write_trees(directory: Path, trees: Iterable[tuple[str, Tree]], sources: Map
                 tokens += tree.tokens
                 learned += sum(sum(branch.learned) for branch in tree.branches)
         np.save(fresh / "offsets.npy", np.frombuffer(offsets, np.int64))
-        (fresh / "numbers.json").write_text(json.dumps({"tokens": tokens, "learned": learned, "sources": sources or {}}), encoding="utf-8")
+        numbers = {"tokens": tokens, "learned": learned, "sources": sources or {}, "prompts": [asdict(prompt) for prompt in prompts]}
+        (fresh / "numbers.json").write_text(json.dumps(numbers), encoding="utf-8")
     except BaseException:
         shutil.rmtree(fresh, ignore_errors=True)
         raise
     shutil.rmtree(directory, ignore_errors=True)
     fresh.replace(directory)
     return TreeFile(directory)
+
+
+def _prompt(fields: Mapping[str, Any]) -> Prompt:
+    """Return the prompt of its fields as JSON gives them, which knows no tuples."""
+    return Prompt(**{**fields, "conversation": tuple(Message(**turn) for turn in fields["conversation"])})
 
 
 def _record(name: str, tree: Tree) -> np.ndarray[tuple[int], np.dtype[np.int32]]:

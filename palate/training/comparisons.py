@@ -42,14 +42,19 @@ class JudgedPrompt:
     remarks: tuple[str, ...] = ()
 
     @property
+    def prompt(self) -> Prompt:
+        """The prompt, as the first preference has it."""
+        return self.preferences[0].prompt
+
+    @property
     def source(self) -> str:
         """File and row of the prompt, or its id."""
-        return source_of(self.preferences[0].prompt)
+        return source_of(self.prompt)
 
     @property
     def source_name(self) -> str:
         """The name of the source that the prompt is from, the first where several have it."""
-        return self.preferences[0].prompt.source_name
+        return self.prompt.source_name
 
 
 @dataclass(frozen=True)

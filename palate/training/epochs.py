@@ -11,6 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from palate.core import DataError, derive_seed
+from palate.data.data_sources import DataInput, sources_of, weights_of
+from palate.data.exclusions import excluded_now
+from palate.runs.run import Run
 
 Numbers = npt.NDArray[np.int64]
 
@@ -47,14 +50,6 @@ class SourceMixture:
     sources: Sequence[str]
     weights: Mapping[str, float]
 
-    def __post_init__(self) -> None:
-        """Raise DataError when a source has no example."""
-        if empty := [name for name, numbers in self.numbers.items() if not len(numbers)]:
-            raise DataError(
-                f"the source {empty[0]!r} has no example to learn from: its rows were left out, or stand in an earlier source too. "
-                "Take it out of the list, or correct its rows"
-            )
-
     @cached_property
     def numbers(self) -> dict[str, Numbers]:
         """The numbers of each source's examples."""
@@ -85,9 +80,30 @@ class SourceMixture:
         return numbers
 
 
-def mixture_of(sources: Sequence[str], weights: Mapping[str, float]) -> SourceMixture | None:
-    """Return the mixture of examples whose sources have weights; None without weights: then an epoch has every example once."""
-    return SourceMixture(sources, weights) if weights else None
+def mixture_of(run: Run, sources: Sequence[str], data: DataInput) -> SourceMixture | None:
+    """Return the mixture of examples whose sources have weights; None without weights: then an epoch has every example once.
+
+    Args:
+        run: the run; it warns of sources without an example where there are no weights.
+        sources: the source of each example.
+        data: the setting that names the sources.
+
+    Raises:
+        DataError: a source that has a weight has no example.
+    """
+    names, weights = set(sources), weights_of(data)
+    empty = [one.called for one in sources_of(data) if one.called not in names and not excluded_now().has_source(one.called)]
+    if not empty:
+        return SourceMixture(sources, weights) if weights else None
+    text = (
+        f"the source {empty[0]!r} has no example to learn from: its rows were left out, or stand in an earlier source too. "
+        "Take it out of the list, or correct its rows"
+    )
+    if weights:
+        raise DataError(text)
+    if not run.is_resumed:
+        run.warn(0, {"sources": text}, {})
+    return None
 
 
 def sources_summary(sources: Sequence[str], mixture: SourceMixture | None) -> dict[str, dict[str, dict[str, float]]]:

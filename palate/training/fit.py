@@ -15,8 +15,10 @@ from palate.objectives.reduce import Sums, Totals
 from palate.runs.run import Run
 from palate.training.checkpoints import Checkpoints
 from palate.training.epochs import SourceMixture, epoch_order
-from palate.training.keep import HeldOut, Search
+from palate.training.examples import Examples
+from palate.training.keep import HeldOut, HeldOutMeasurement, Search
 from palate.training.learner import Learner, NotFiniteError
+from palate.training.source_losses import statistics
 
 E = TypeVar("E")
 FEW_STEPS = 4
@@ -90,13 +92,15 @@ def warn_of_few_steps(run: Run, epochs: Epochs, judgments: int) -> None:
         run.warn(0, {"steps": text}, {})
 
 
-def mean_loss(batches: Iterable[E], loss: Callable[[E], Sums]) -> float:
-    """Return the loss per unit over all of `batches`, without gradient."""
+def measured(batches: Iterable[E], loss: Callable[[E], Sums]) -> HeldOutMeasurement:
+    """Return the loss per unit over all of `batches`, without gradient; beside it the accuracy, and both of each source."""
     totals = Totals()
     with torch.no_grad():
         for sums in shared(batches, loss):
             totals.add(sums)
-    return totals.means().get("loss", math.nan)
+    found = statistics(totals)
+    others = {name: value for name, value in found.items() if name.startswith(("accuracy/", "accuracy_of_", "loss_of_"))}
+    return HeldOutMeasurement(found.get("loss/mean", math.nan), others=others)
 
 
 def fit(
@@ -105,14 +109,14 @@ def fit(
     epochs: Epochs,
     batches: Callable[[list[int]], Iterable[E]],
     loss: Callable[[E], Sums],
-    prefix: str,
     held_out: HeldOut | None = None,
+    examples: Examples | None = None,
 ) -> dict[str, float]:
     """Train to the end of the epochs, or resume where training was cut off, and return the last step's metrics.
 
-    `batches` turns a step's example numbers into micro-batches. Metrics are logged as `prefix/...`. With `held_out` training may stop
+    `batches` turns a step's example numbers into micro-batches. Metrics are logged as `STAGE/...`. With `held_out` training may stop
     early, the modules end with the weights that did best on it, and the metrics returned say which step that was. What it measures before
-    a step is logged with the step.
+    a step is logged with the step. `examples` show what the policy writes, at the end with the weights of the last step.
 
     Raises:
         TrainingError: a loss or gradient was not finite. The message names the step's examples, and the weights before it are saved.
@@ -127,11 +131,13 @@ def fit(
         learner.save(run.state / "learner", {"last": metrics, "search": search.state})
 
     checkpoints = Checkpoints(run, save)
-    with run.progress(epochs.steps, prefix) as advance:
+    with run.progress(epochs.steps, run.stage) as advance:
         advance(learner.steps_done)
         while learner.steps_done < epochs.steps and not search.is_over:
             step = learner.steps_done
-            measured = {} if held_out is None else held_out.before(step)
+            if examples is not None:
+                examples.before(step)
+            before = {} if held_out is None else held_out.before(step)
             try:
                 metrics = {**learner.step(batches(epochs.indices(step)), loss), **search.look()}
             except NotFiniteError as error:
@@ -139,9 +145,11 @@ def fit(
                 raise TrainingError(
                     f"{error}: {epochs.names(step)}. The weights before this step are in {run.state / 'learner'}"
                 ) from error
-            run.log(step, {**{f"{prefix}/{name}": value for name, value in metrics.items()}, **measured})
+            run.log(step, {**{f"{run.stage}/{name}": value for name, value in metrics.items()}, **before})
             advance(1, f"loss {metrics['loss/mean']:.4f}")
             checkpoints.after_step()
-    if run.keeps_state:
-        save()
+        if run.keeps_state:
+            save()
+        if examples is not None:
+            examples.write(learner.steps_done)
     return {**metrics, **search.finish()}

@@ -6,21 +6,25 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from torch import Tensor
+
 from palate.core import DataError, Demonstration
 from palate.data.formats import Dropped
 from palate.distributed.sharing import microbatches
 from palate.models.causal import CausalPolicy
 from palate.objectives.reduce import Sums
-from palate.objectives.supervised import SupervisedObjective
+from palate.objectives.supervised import SupervisedObjective, TokenLogps
 from palate.runs.run import Run
 from palate.text.pack import PackedBatch, Tree, pack
 from palate.text.remarks import Remarks
 from palate.text.template import Unusable
 from palate.text.treefile import TreeFile, write_trees
 from palate.training.epochs import sources_summary
-from palate.training.fit import Epochs, fit, mean_loss
-from palate.training.keep import HeldOut
+from palate.training.examples import FirstPrompts, examples_of, prompt_of
+from palate.training.fit import Epochs, fit, measured
+from palate.training.keep import HeldOut, HeldOutMeasurement
 from palate.training.learner import Learner
+from palate.training.source_losses import with_sources
 
 
 @dataclass(frozen=True)
@@ -34,15 +38,23 @@ class Imitation:
     def loss(self, batch: PackedBatch) -> Sums:
         """Return the loss of a micro-batch."""
         weights = batch.learned.float()
-        return self.objective.from_summed_nll(self.policy.nll(batch, weights)[0], weights)
+        total, logps = self.policy.nll(batch, weights)
 
-    def mean_loss(self, trees: Sequence[Tree]) -> float:
-        """Return the loss per learned token over all trees, without gradient."""
-        return mean_loss(packed(trees, self.tokens_per_microbatch)(list(range(len(trees)))), self.loss)
+        def of_rows(rows: Tensor) -> Sums:
+            return self.objective(TokenLogps(logps[rows], weights[rows]))
 
-    def learn(self, run: Run, trees: TreeFile, epochs: Epochs, learner: Learner, held_out: HeldOut | None = None) -> None:
-        """Train the policy and write the summary."""
-        last = fit(run, learner, epochs, packed(trees, self.tokens_per_microbatch), self.loss, run.stage, held_out)
+        return with_sources(self.objective.from_summed_nll(total, weights), batch, batch.branch, of_rows)
+
+    def measured(self, trees: Sequence[Tree]) -> HeldOutMeasurement:
+        """Return the loss per learned token over all trees, and that of each source, without gradient."""
+        return measured(packed(trees, self.tokens_per_microbatch)(list(range(len(trees)))), self.loss)
+
+    def learn(
+        self, run: Run, trees: TreeFile, epochs: Epochs, learner: Learner, held_out: HeldOut | None = None, unseen: TreeFile | None = None
+    ) -> None:
+        """Train the policy and write the summary. `unseen` are the trees of `held_out`."""
+        examples = examples_of(run, self.policy, (trees if unseen is None else unseen).prompts, epochs.steps)
+        last = fit(run, learner, epochs, packed(trees, self.tokens_per_microbatch), self.loss, held_out, examples)
         size = {"examples": len(trees), "tokens": trees.tokens, "learned_tokens": trees.learned}
         sources = sources_summary(trees.source_names, epochs.mixture)
         run.summary({**size, **sources, "steps": epochs.steps, "last": last, "path": self.policy.path})
@@ -72,6 +84,7 @@ def trees_of(
     first: list[Dropped] = []
     remarks = Remarks()
     sources: Counter[str] = Counter()
+    prompts = FirstPrompts()
 
     def trees() -> Iterator[tuple[str, Tree]]:
         for row in rows:
@@ -80,6 +93,7 @@ def trees_of(
                 if not isinstance(row, Dropped):
                     made = make(row)
                     sources[row.source_name] += len(made)
+                    prompts.add(prompt_of(row))
                     remarks.add(row.source, remarks_on(row, made))
                     yield from ((row.source, tree) for tree in made)
                     continue
@@ -89,7 +103,7 @@ def trees_of(
             reasons[dropped.kind] += 1
             first[:] = first or [dropped]
 
-    written = write_trees(directory, trees(), sources)
+    written = write_trees(directory, trees(), sources, prompts)
     run.dropped(path, reasons.elements())
     run.columns_left_out(path, further)
     run.note(path, remarks.lines())

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 from palate.core import ConfigError, RunError, TrainingError
 from palate.training.learner import Learner
@@ -84,15 +84,17 @@ class HeldOutMeasurement:
     Attributes:
         loss: lower is better; for a reward, the negative reward.
         kl: nats per completion from the reference; 0 where there is none.
+        others: what does not choose weights, such as the loss of each source, by the names of metrics of training.
     """
 
     loss: float
     kl: float = 0.0
+    others: Mapping[str, float] = field(default_factory=dict)
 
     @classmethod
-    def of_reward(cls, reward: float, kl: float) -> HeldOutMeasurement:
+    def of_reward(cls, reward: float, kl: float, others: Mapping[str, float]) -> HeldOutMeasurement:
         """Return the measurement of a policy by its own completions of held-out prompts."""
-        return cls(-reward, kl)
+        return cls(-reward, kl, others)
 
 
 def _nothing(_step: int) -> Mapping[str, float]:
@@ -125,18 +127,18 @@ class Search:
         self._keep = None if held_out is None or isinstance(held_out.keep, Last) else held_out.keep
         self._every = steps if self._keep is None else self._keep.every or steps_per_epoch
         self._steps = steps
-        self.state: dict[str, float] = {"step": 0, "loss": math.inf, "kl": math.inf, "misses": 0}
+        self.state: dict[str, Any] = {"step": 0, "loss": math.inf, "kl": math.inf, "others": {}, "misses": 0}
 
     @property
     def is_over(self) -> bool:
         """Whether the patience is used up."""
         patience = None if self._keep is None else self._keep.patience
-        return patience is not None and self.state["misses"] >= patience
+        return patience is not None and int(self.state["misses"]) >= patience
 
     def restore(self, numbers: Mapping[str, object] | None) -> None:
         """Continue from a checkpoint's numbers."""
         if numbers is not None:
-            self.state = dict(cast("dict[str, float]", numbers["search"]))
+            self.state |= cast("dict[str, Any]", numbers["search"])
 
     def look(self, done: int | None = None) -> dict[str, float]:
         """Measure if a measurement is due after this step, save the weights if they are the best so far, and return metrics.
@@ -155,7 +157,8 @@ class Search:
         if not (math.isfinite(measurement.loss) and math.isfinite(measurement.kl)):
             raise TrainingError(f"after step {step} the loss on held-out data is {measurement.loss}; look for broken rows in them")
         if rank(measurement) < rank(HeldOutMeasurement(self.state["loss"], self.state["kl"])):
-            self.state = {"step": step, "loss": measurement.loss, "kl": measurement.kl, "misses": 0}
+            others = dict(measurement.others)
+            self.state = {"step": step, "loss": measurement.loss, "kl": measurement.kl, "others": others, "misses": 0}
             self._learner.save(self._directory, {})
         else:
             self.state = {**self.state, "misses": self.state["misses"] + 1}
@@ -163,9 +166,10 @@ class Search:
 
     def _metrics(self, measurement: HeldOutMeasurement) -> dict[str, float]:
         """Return the measurement by the names of its metrics."""
+        others = {f"held_out_{name}": value for name, value in measurement.others.items()}
         if isinstance(self._keep, BestReward):
-            return {"held_out_reward/mean": -measurement.loss, "held_out_kl/mean": measurement.kl}
-        return {"held_out_loss/mean": measurement.loss}
+            return {"held_out_reward/mean": -measurement.loss, "held_out_kl/mean": measurement.kl, **others}
+        return {"held_out_loss/mean": measurement.loss, **others}
 
     def finish(self) -> dict[str, float]:
         """Restore the best weights, and return their step (counted from 1) and metrics. Where the last ones are kept, do nothing."""
@@ -173,5 +177,5 @@ class Search:
             return {}
         if self._learner.load(self._directory) is None:
             raise RunError(f"the best weights are gone from {self._directory}; run the stage again with --fresh")
-        metrics = self._metrics(HeldOutMeasurement(self.state["loss"], self.state["kl"]))
+        metrics = self._metrics(HeldOutMeasurement(self.state["loss"], self.state["kl"], self.state["others"]))
         return {"best_step": self.state["step"], **{f"best_{name.removesuffix('/mean')}": value for name, value in metrics.items()}}

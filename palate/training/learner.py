@@ -30,10 +30,11 @@ from palate.distributed.sharing import mine, rejoined
 from palate.distributed.windows import windows
 from palate.models.devices import current_device
 from palate.models.shared_layers import cast_parameters, share_out
-from palate.objectives.reduce import MAXIMUM, Sums, Totals
+from palate.objectives.reduce import Sums, Totals
 from palate.training.loss_scale import LossScale
 from palate.training.optimizer import AdamW
 from palate.training.sliced_weights import SlicedWeights
+from palate.training.source_losses import statistics
 from palate.training.whole_weights import WholeWeights
 
 B = TypeVar("B")
@@ -44,11 +45,6 @@ NO_SPACE = 28
 
 class NotFiniteError(TrainingError):
     """A loss or gradient is not finite, so the step was not taken."""
-
-
-def statistics(totals: Totals) -> dict[str, float]:
-    """Return metrics as `thing/mean`, or as `thing/max` where the maximum is kept."""
-    return {f"{name.removesuffix(MAXIMUM)}/{'max' if name.endswith(MAXIMUM) else 'mean'}": value for name, value in totals.means().items()}
 
 
 class Learner:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -113,7 +113,7 @@ class LengthPenalty:
         loss = sums.loss + self.settings.decorrelation * (gradient + sums.count * (quality - length))
         loss = loss + self.settings.orthogonality * sums.count * self._cosine()
         metrics = {"quality_by_length": (quality * sums.count, sums.count), "length_by_length": (length * sums.count, sums.count)}
-        return Sums(loss, sums.count, {**sums.metrics, **metrics})
+        return replace(sums, loss=loss, metrics={**sums.metrics, **metrics})
 
     def _cosine(self) -> Tensor:
         """Return the mean size of the cosine between the weights of a dimension's two heads (0-d, differentiable), on the CPU."""

@@ -20,7 +20,7 @@ from palate.models.scalar import ScalarModel, load_scalar
 from palate.models.written import check_export
 from palate.runs.run import Run
 from palate.text.spans import NO_LIMIT
-from palate.training.keep import Best, HeldOut, Keep, Last
+from palate.training.keep import Best, HeldOut, HeldOutMeasurement, Keep, Last
 from palate.training.learner import Learner
 from palate.training.optimizer import AdamW
 
@@ -78,7 +78,9 @@ def trained(run: Run, model: M, adapters: LoRA | None, learner: Learner) -> M:
         return load_policy(directory)
 
 
-def search(keep: Keep, measure: Callable[[], float], before: Callable[[int], Mapping[str, float]] | None = None) -> HeldOut | None:
+def search(
+    keep: Keep, measure: Callable[[], HeldOutMeasurement], before: Callable[[int], Mapping[str, float]] | None = None
+) -> HeldOut | None:
     """Return what to measure: the loss that finds the best weights, and what `before` measures before a step; None without either."""
     if before is not None:
         return HeldOut(keep, measure, before)

@@ -16,6 +16,7 @@ from palate.objectives.reduce import Sums
 from palate.text.pack import PackedBatch
 from palate.training.comparisons import JudgedPrompt, PairBatch, pair_batches
 from palate.training.reference import Reference
+from palate.training.source_losses import taken, with_sources
 
 Weighting = Literal["none", "wpo"]
 
@@ -93,7 +94,9 @@ class PairLossInputs:
 
     def sums(self, part: PairMicroBatch, logps: Tensor) -> Sums:
         """Return the objective on a micro-batch."""
-        return self._objective(self._pairs([part.batch], logps, part.reference_logps, part.baselines))
+        pairs = self._pairs([part.batch], logps, part.reference_logps, part.baselines)
+        own = part.batch
+        return with_sources(self._objective(pairs), own.trees, own.chosen, lambda rows: self._objective(taken(pairs, rows)))
 
     def _pairs(self, batches: Sequence[PairBatch], logps: Tensor, reference_logps: Tensor, baselines: Tensor | None) -> PairLogps:
         lengths = [branch_lengths(batch.trees) for batch in batches]

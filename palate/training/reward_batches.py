@@ -21,6 +21,7 @@ from palate.objectives.reward_objectives import LearnedNumbers, RewardObjective
 from palate.text.pack import PackedBatch, pack
 from palate.training.comparisons import JudgedPrompt, PairBatch, pair_batches
 from palate.training.individual_judgments import Ranking, rankings_of, raters_of, single_judgments
+from palate.training.source_losses import taken, with_sources
 
 
 @dataclass(frozen=True)
@@ -152,7 +153,7 @@ class RewardBatches:
         """Return a function from the scores (b, h) of a micro-batch's completions, and the micro-batch, to the objective's sums."""
         objective = self.objective
 
-        def loss(scores: Tensor, batch: RewardBatch) -> Sums:
+        def whole(scores: Tensor, batch: RewardBatch) -> Sums:
             if objective.learns_from == "rankings":
                 assert isinstance(batch, RankingBatch)
                 return objective(RankedScores(scores[batch.branch, batch.dimension], batch.group, batch.weight))
@@ -160,6 +161,10 @@ class RewardBatches:
             numbers = scores.new_empty(0) if learned is None else learned()
             pairs, items = pair_scores(scores, batch.pairs), _items(scores, batch.pairs)
             return objective.of_judged(JudgedScores(pairs, batch.question, batch.rater, items, numbers, done()))
+
+        def loss(scores: Tensor, batch: RewardBatch) -> Sums:
+            branch = batch.branch if isinstance(batch, RankingBatch) else batch.pairs.chosen
+            return with_sources(whole(scores, batch), trees_of(batch), branch, lambda rows: whole(scores, taken(batch, rows)))
 
         return loss
 

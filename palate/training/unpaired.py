@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from palate.core import Conversation, DataError, Preference, UnpairedPreference
+from palate.core import Conversation, DataError, Preference, Prompt, UnpairedPreference
 from palate.data.formats import RECOGNISED, ColumnTypes, LabelledCompletionFormat, Table, format_of_file, read_preferences
 from palate.data.formats import read_unpaired as read_unpaired_rows
 from palate.distributed.sharing import microbatches, shared
@@ -26,6 +26,7 @@ from palate.text.template import Unusable
 from palate.training.comparisons import source_of
 from palate.training.pairs import branch_sums
 from palate.training.reference import Reference
+from palate.training.source_losses import taken, with_sources
 
 
 @dataclass(frozen=True)
@@ -36,11 +37,19 @@ class RatedPrompt:
     branch: tuple[int, ...]
     desirable: tuple[bool, ...]
     weight: tuple[float, ...]
-    source: str = ""
-    """File and row of the prompt."""
-    source_name: str = ""
-    """The name of the source that the prompt is from, the first where several have it."""
+    prompt: Prompt
+    """The prompt, as its first judgment has it."""
     remarks: tuple[str, ...] = ()
+
+    @property
+    def source(self) -> str:
+        """File and row of the prompt, or its id."""
+        return source_of(self.prompt)
+
+    @property
+    def source_name(self) -> str:
+        """The name of the source that the prompt is from, the first where several have it."""
+        return self.prompt.source_name
 
 
 @dataclass(frozen=True)
@@ -117,8 +126,7 @@ def _rated(group: Sequence[UnpairedPreference], tokenizer: PreTrainedTokenizerBa
         branch,
         tuple(preference.desirable for preference in group),
         tuple(preference.weight for preference in group),
-        source_of(group[0].prompt),
-        group[0].prompt.source_name,
+        group[0].prompt,
         answer_remarks(tokenizer, group[0].prompt.conversation, answers),
     )
 
@@ -145,7 +153,7 @@ def mismatched(rated: Sequence[RatedPrompt], max_tokens: int, seed: int) -> list
                 "every prompt has the same completions. Give judgments on several prompts, or use bco"
             )
         ids = branch.ids[: max(max_tokens - len(trunk), 1)]
-        borrowed.append((k, RatedPrompt(Tree(trunk, (Branch(ids, (True,) * len(ids)),)), (0,), (False,), (1.0,))))
+        borrowed.append((k, RatedPrompt(Tree(trunk, (Branch(ids, (True,) * len(ids)),)), (0,), (False,), (1.0,), rated[k].prompt)))
     return [prompt for _, prompt in sorted(borrowed, key=lambda pair: pair[0])]
 
 
@@ -219,4 +227,5 @@ class UnpairedLossInputs:
         """Return the objective on a micro-batch."""
         reference_logps, batch = part.reference_logps[:, 0], part.batch
         baseline = part.baseline.expand_as(reference_logps)
-        return self._objective(UnpairedLogps(logps[:, 0], reference_logps, batch.desirable, batch.weight, baseline))
+        judged = UnpairedLogps(logps[:, 0], reference_logps, batch.desirable, batch.weight, baseline)
+        return with_sources(self._objective(judged), batch.trees, batch.branch, lambda rows: self._objective(taken(judged, rows)))

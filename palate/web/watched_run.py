@@ -126,9 +126,10 @@ class WatchedRun:
         return None
 
     def _prompts(self) -> list[dict[str, object]]:
-        """Return the prompts with their completions, each with the number of iterations before it."""
-        prompts: dict[str, dict[str, Any]] = {}
+        """Return the prompts with their completions, each with the number of iterations or steps before it."""
+        prompts: dict[tuple[str, str], dict[str, Any]] = {}
         for row in self._shown:
-            one = prompts.setdefault(str(row.get("id")), {"prompt": str(row.get("prompt")), "samples": []})
+            prompt = str(row.get("prompt"))
+            one = prompts.setdefault((str(row.get("id")), prompt), {"prompt": prompt, "samples": []})
             one["samples"].append({"step": row.get("step"), "text": str(row.get("completion"))})
         return list(prompts.values())

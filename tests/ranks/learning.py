@@ -43,7 +43,10 @@ def loss(module: Small, rows: Tensor) -> Sums:
     total = (given - 1).square().sum()
     if len(rows) == 1:
         total = total + module.seldom.square().sum()
-    return Sums(total, torch.tensor(float(len(rows))), {"row_max": (rows.max(), torch.tensor(len(rows)))})
+    count = torch.tensor(float(len(rows)))
+    source = "few" if len(rows) == 3 else "many"
+    by_source = {source: Sums(total.detach(), count, {})}
+    return Sums(total, count, {"row_max": (rows.max(), torch.tensor(len(rows)))}, by_source)
 
 
 def batches(step: int) -> list[Tensor]:
@@ -79,7 +82,9 @@ def compared(root: Path) -> int:
             alone, expected = learned(folder / "alone")
     apart = {name: float((p - dict(alone.named_parameters())[name]).abs().max()) for name, p in together.named_parameters()}
     metrics = max(abs(a[name] - b[name]) for a, b in zip(expected, figures, strict=True) for name in a)
+    sources = [sorted(name for name in row if "_of_" in name) for row in figures]
     moved = {name: float((p - dict(Small().named_parameters())[name]).abs().max()) for name, p in together.named_parameters()}
     checkpoints = sorted(str(path.relative_to(folder)) for path in folder.rglob("*.safetensors"))
-    (folder / "figures.json").write_text(json.dumps({"apart": apart, "metrics": metrics, "moved": moved, "checkpoints": checkpoints}))
+    found = {"apart": apart, "metrics": metrics, "moved": moved, "checkpoints": checkpoints, "sources": sources}
+    (folder / "figures.json").write_text(json.dumps(found))
     return 0

@@ -23,9 +23,11 @@ def figures(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
 
 
 def test_weights_and_metrics_are_those_of_one_rank(figures: list[dict[str, Any]]) -> None:
+    both = ["loss_of_few/mean", "loss_of_many/mean"]
     for rank in figures:
         assert max(rank["apart"].values()) < 1e-6
         assert rank["metrics"] < 1e-5
+        assert rank["sources"] == 2 * [["loss_of_few/mean"], both, both]
 
 
 def test_a_weight_without_a_gradient_stays(figures: list[dict[str, Any]]) -> None:

@@ -60,7 +60,7 @@ def test_the_writer_alone_leaves_files(together: Runs) -> None:
         assert not (path / "state").exists()
     model, _ = together["sft"]
     files = {path.name for path in model.iterdir() if not path.name.startswith(".")}
-    assert files == {"metrics.jsonl", "model", "run.json", "summary.json"}
+    assert files == {"examples.jsonl", "metrics.jsonl", "model", "run.json", "summary.json"}
 
 
 CALLING = """\

@@ -48,9 +48,9 @@ class ModelServer:
 
 
 @contextmanager
-def model_server(policy: CausalPolicy, *, slots: int = 16, **parts: Any) -> Iterator[ModelServer]:
-    """A server of a policy until the end of the block; `parts` as those of `source_server`."""
-    outbox = Outbox()
+def model_server(policy: CausalPolicy, *, slots: int = 16, pace: Callable[[], float] | None = None, **parts: Any) -> Iterator[ModelServer]:
+    """A server of a policy until the end of the block. `pace` is the clock of its streams; `parts` as those of `source_server`."""
+    outbox = Outbox(pace) if pace is not None else Outbox()
     sampler = ContinuousSampler(policy, slots=slots, after_step=outbox.flush)
     with source_server(LocalSource(sampler, outbox), **parts) as server:
         yield server

@@ -19,12 +19,16 @@ from playwright.sync_api import Page, expect
 
 from palate.cli import main
 from palate.core import RunError
+from palate.data.jsonl import write_rows
 from palate.runs.lock import LOCK
 from palate.runs.record import RunPlan
 from palate.runs.run import Run, open_run
+from palate.stages.sft import SFT
+from palate.testing import tiny_policy
 from palate.web.live_curves import MOST_POINTS, LiveCurve
 from palate.web.watch_app import WatchedRuns, watch_app
 from tests.support.served import served
+from tests.support.stages import ran
 from tests.support.waiting import ended
 from tests.web.conftest import LIMIT_MS
 
@@ -230,6 +234,25 @@ def test_the_page_fits_its_window_in_both_themes(width: int, scheme: str, tmp_pa
             "[getComputedStyle(document.body).backgroundColor, getComputedStyle(document.querySelector('.line')).stroke]"
         )
         assert colours == (["rgb(250, 247, 241)", "rgb(194, 69, 45)"] if scheme == "light" else ["rgb(22, 20, 17)", "rgb(255, 127, 95)"])
+
+
+def test_a_page_of_sft_says_what_the_model_writes_after_how_many_steps(tmp_path: Path, visit: Callable[..., Page]) -> None:
+    tiny_policy().save(tmp_path / "policy")
+    turns = [[{"role": "user", "content": text}, {"role": "assistant", "content": "rice"}] for text in ("beans", "salt")]
+    write_rows(tmp_path / "talk.jsonl", [{"messages": messages} for messages in turns])
+    stage = SFT(str(tmp_path / "policy"), str(tmp_path / "talk.jsonl"), demonstrations_per_step=2, epochs=3)
+    with watched(ran(stage, tmp_path / "run", "sft")) as url:
+        page = visit(url)
+        expect(page.locator(".prompt > p")).to_have_text(["beans", "salt"])
+        expect(page.locator(".prompt").first.locator("h4")).to_have_text(["before training", "after 2 steps", "after 3 steps"])
+
+
+def test_two_prompts_of_one_row_stay_apart(tmp_path: Path) -> None:
+    run = logged(tmp_path, "one", "sft", [])
+    with run.rows("examples.jsonl") as rows:
+        for prompt in ("first", "second"):
+            rows.append({"step": 0, "id": "file:1", "prompt": prompt, "completion": "text"})
+    assert [(one["prompt"], len(one["samples"])) for one in content(run.directory)["examples"]] == [("first", 1), ("second", 1)]
 
 
 def test_a_page_whose_server_has_gone_says_so(tmp_path: Path, visit: Callable[..., Page]) -> None:

@@ -30,6 +30,20 @@ class ControlRow:
 
 
 @dataclass(frozen=True, slots=True)
+class SweepScore:
+    """What a reward model says of a run of a sweep.
+
+    Attributes:
+        value: its mean score.
+        over_best: the score less that of the run whose measure is best, with an interval that allows for the choice of that run; None
+            for that run.
+    """
+
+    value: Estimate
+    over_best: Estimate | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class SweepPoint:
     """A run of a sweep over KL strengths.
 
@@ -39,7 +53,11 @@ class SweepPoint:
         value: the measure.
         over_start: the measure less that of the start.
         below_best: the measure less that of the best point, with an interval that allows for the choice of the best; None for the best.
-        proxy: the reward model's score, where that is not the measure.
+        proxy: what the reward model says that the run was trained on, where that is not the measure.
+        held_out: what a reward model says that no run was trained on, where that is not the measure.
+        run: the name of the online run.
+        others: the other settings in which it differs from the best run, in words.
+        is_tuned: whether it is the report's tuned run.
     """
 
     coefficient: float
@@ -47,7 +65,11 @@ class SweepPoint:
     value: Estimate
     over_start: Estimate | None = None
     below_best: Estimate | None = None
-    proxy: Estimate | None = None
+    proxy: SweepScore | None = None
+    held_out: SweepScore | None = None
+    run: str = ""
+    others: tuple[str, ...] = ()
+    is_tuned: bool = False
 
     @property
     def sqrt_kl(self) -> float:
@@ -65,6 +87,8 @@ class KLSweep:
         start: the measure of the model that all runs start from, None where it was not measured.
         start_name: what the page calls that model.
         how: which completions the figures are of.
+        start_proxy: the start's score by the reward model that the runs were trained on.
+        start_held_out: the start's score by the reward model that no run was trained on.
     """
 
     measure: str
@@ -72,6 +96,8 @@ class KLSweep:
     start: Estimate | None
     start_name: str
     how: str
+    start_proxy: Estimate | None = None
+    start_held_out: Estimate | None = None
 
     @property
     def best(self) -> SweepPoint:

@@ -88,7 +88,7 @@ class WinRates:
 
 @dataclass(frozen=True, slots=True)
 class RewardAccuracy:
-    """Held-out pairwise accuracy of one dimension (ties count one half) beside its floors and its ceiling.
+    """Held-out pairwise accuracy of one dimension, or of one source (ties count one half), beside its floors and its ceiling.
 
     `longer_wins`/`shorter_wins` are the length rules, `shuffled` a model trained on shuffled labels, `ceiling` the best
     accuracy that raters' disagreement allows. None where not measured.

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from palate.evaluation.intervals import Estimate
 from palate.evaluation.report.dot_charts import FULL, NARROW, drawn
-from palate.evaluation.report.formatting import gain, interval, number, sentence
+from palate.evaluation.report.formatting import gain, interval, listed, number, sentence
 from palate.evaluation.report.lever_records import KLSweep, SweepPoint
 from palate.evaluation.report.report_data import ReportData
 from palate.evaluation.report.svg import COLOURS, MUTED, Chart, figure, heading, tidy
@@ -26,10 +26,10 @@ def sweep_takeaway(report: ReportData) -> str:
     if sweep is None or len(sweep.points) < 2:
         return ""
     best, low, high = sweep.best, sweep.points[0], sweep.points[-1]
-    text = f"{sentence(sweep.measure)} is highest at a coefficient of {coefficient(best.coefficient)}: {number(best.value.value)}"
+    text = f"{sentence(sweep.measure)} is highest at the coefficient {coefficient(best.coefficient)}: {number(best.value.value)}"
     text += f" ({interval(best.value)})"
     text += f", {gain(best.over_start)} against {sweep.start_name}." if best.over_start is not None else "."
-    return " ".join([text, _too_low(sweep, low), _too_high(sweep, high)])
+    return " ".join(part for part in (text, _too_low(sweep, low), _scores(low), _too_high(sweep, high), _not_alone(sweep)) if part)
 
 
 def _too_low(sweep: KLSweep, point: SweepPoint) -> str:
@@ -42,7 +42,32 @@ def _too_low(sweep: KLSweep, point: SweepPoint) -> str:
         return f"{at} is not measurably worse ({gain(point.below_best)}), {far}: no harm of a low price is shown."
     over = point.over_start
     where = "" if over is None else _beside_start(over, sweep.start_name)
-    return f"Too low goes off the rails: {at} ends {gain(point.below_best)} below it, at \u221aKL {number(point.sqrt_kl, 1)}{where}."
+    far = f"at \u221aKL {number(point.sqrt_kl, 1)}"
+    return f"Too low goes off the rails: at {at} it is {number(point.value.value)} ({gain(point.below_best)}), {far}{where}."
+
+
+def _scores(point: SweepPoint) -> str:
+    """Say what the reward models make of the smallest coefficient beside the best one, and whether they show its loss."""
+    scores = (("trained-on score", point.proxy), ("held-out score", point.held_out))
+    known = [(name, score.over_best) for name, score in scores if score is not None and score.over_best is not None]
+    if not known:
+        return ""
+    text = f"There {', and '.join(f'the {name} is {_beside(over)}' for name, over in known)}"
+    has_lost = point.below_best is not None and point.below_best.high < 0
+    return f"{text}{': no score shows the loss' if has_lost and all(over.low > 0 for _, over in known) else ''}."
+
+
+def _beside(over: Estimate) -> str:
+    side = "not measurably apart" if not over.excludes_zero else "higher" if over.value > 0 else "lower"
+    return f"{side} ({gain(over)})"
+
+
+def _not_alone(sweep: KLSweep) -> str:
+    """Say which runs differ from the best one in more than the coefficient, so that it is not the only cause."""
+    runs = [f"the one at {coefficient(point.coefficient)} has {listed(point.others)}" for point in sweep.points if point.others]
+    if not runs:
+        return ""
+    return f"The coefficient may not be the only cause: unlike the run at {coefficient(sweep.best.coefficient)}, {'; '.join(runs)}."
 
 
 def _too_high(sweep: KLSweep, point: SweepPoint) -> str:
@@ -54,7 +79,7 @@ def _too_high(sweep: KLSweep, point: SweepPoint) -> str:
         return f"{at} is not measurably worse ({gain(point.below_best)}): no harm of a high price is shown."
     if over is None or over.excludes_zero:
         where = "" if over is None else _beside_start(over, sweep.start_name)
-        return f"A high price costs gain and does not stop it: {at} ends {gain(point.below_best)} below the best{where}."
+        return f"A high price costs gain and does not stop it: at {at} it is {number(point.value.value)} ({gain(point.below_best)}){where}."
     return f"Too high changes nothing: at {at} the policy is not measurably apart from {sweep.start_name} ({gain(over)})."
 
 
@@ -65,14 +90,19 @@ def _beside_start(over: Estimate, name: str) -> str:
 
 
 def sweep_chart(report: ReportData) -> Chart | None:
-    """The measure against sqrt(KL), a point per coefficient with its interval; beside it the reward model's score at the same points."""
+    """The measure against sqrt(KL), a point per coefficient with its interval; beside it what reward models say at the same points."""
     sweep = report.sweep
     if sweep is None:
         return None
-    proxies = [point.proxy for point in sweep.points if point.proxy is not None]
-    panels = [(sentence(sweep.measure), "what is true", [point.value for point in sweep.points], sweep.start)]
-    if len(proxies) == len(sweep.points):
-        panels.append(("Score", "what training maximises", proxies, None))
+    note = "what is true" if sweep.measure == "gold" else "of a model that trained no run"
+    panels = [(sentence(sweep.measure), note, [point.value for point in sweep.points], sweep.start)]
+    for title, words, scores, start in (
+        ("Held-out score", "trained no run", [point.held_out for point in sweep.points], sweep.start_held_out),
+        ("Trained-on score", "what training maximises", [point.proxy for point in sweep.points], sweep.start_proxy),
+    ):
+        known = [score.value for score in scores if score is not None]
+        if len(known) == len(sweep.points):
+            panels.append((title, words, known, start))
 
     def draw(inches: float) -> Figure:
         across = len(panels) if inches > NARROW else 1
@@ -81,12 +111,16 @@ def sweep_chart(report: ReportData) -> Chart | None:
             _frontier(axes, sweep, *panel)
         return drawing
 
-    words = "; ".join(
-        f"coefficient {coefficient(p.coefficient)}: {sweep.measure} {number(p.value.value)} ({interval(p.value)}) "
-        f"at the square root of KL {number(p.sqrt_kl, 1)}"
-        for p in sweep.points
-    )
+    words = "; ".join(_words(sweep.measure, point) for point in sweep.points)
     return drawn(draw, "sweep", f"Strengths of the KL penalty. {sentence(words)}.", FULL)
+
+
+def _words(measure: str, point: SweepPoint) -> str:
+    """Return the figures of a point in words."""
+    text = f"coefficient {coefficient(point.coefficient)}{' (tuned)' if point.is_tuned else ''}: {measure} {number(point.value.value)} "
+    text += f"({interval(point.value)}) at the square root of KL {number(point.sqrt_kl, 1)}"
+    scores = (("held-out score", point.held_out), ("trained-on score", point.proxy))
+    return text + "".join(f", {name} {number(score.value.value)}" for name, score in scores if score is not None)
 
 
 def _frontier(axes: Axes, sweep: KLSweep, title: str, note: str, values: Sequence[Estimate], start: Estimate | None) -> None:
@@ -111,11 +145,15 @@ def _frontier(axes: Axes, sweep: KLSweep, title: str, note: str, values: Sequenc
     axes.plot(places, [one.value for one in values], color=colour, linewidth=1.6, alpha=0.5, zorder=2)
     axes.vlines(places, [one.low for one in values], [one.high for one in values], color=colour, linewidth=5, alpha=0.28, zorder=3)
     axes.plot(places, [one.value for one in values], "o", color=colour, markersize=5.5, markeredgewidth=0, zorder=4)
+    for place, point, one in zip(places, sweep.points, values, strict=True):
+        if point.is_tuned:
+            axes.plot([place], [one.value], "o", color=colour, markersize=11, markerfacecolor="none", markeredgewidth=1.4, zorder=4)
     reach = max(places) or 1.0
     for k, (point, value) in enumerate(zip(sweep.points, values, strict=True)):
         near = any(abs(places[k] - other) < 0.06 * reach for other in places[k + 1 :])
         axes.annotate(
-            coefficient(point.coefficient), (places[k], value.low if near else value.high), xytext=(0, -10 if near else 6),
+            coefficient(point.coefficient) + (" tuned" if point.is_tuned else ""),
+            (places[k], value.low if near else value.high), xytext=(0, -12 if near else 9),
             textcoords="offset points", ha="center", va="center", color=colour, fontsize=8.8, fontweight="bold",
         )  # fmt: skip
     axes.set_xlabel("\u221aKL to the start (nats)", fontsize=8.5)

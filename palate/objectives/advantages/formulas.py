@@ -87,7 +87,7 @@ def leave_one_out(rewards: Tensor, group: Tensor) -> Tensor:
         rewards: (b,), NaN where there is no score.
         group: (b,) long, number of the prompt.
 
-    Source: Ahmadian et al. 2024 eq. 9; Kool et al. 2019.
+    Source: Ahmadian et al. 2024 sec. 2.3; Kool et al. 2019.
     """
     above, sums, counts = _above_minimum(rewards, group)
     return masked((counts * above - sums) / (counts - 1).clamp_min(1), ~rewards.isnan())

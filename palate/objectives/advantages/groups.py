@@ -32,7 +32,7 @@ def _spread(episodes: Episodes, advantages: Tensor) -> TokenCredit:
 class LeaveOneOut:
     """The reward minus the mean reward of the prompt's *other* completions (RLOO): an unbiased baseline.
 
-    Source: Ahmadian et al. 2024 eq. 9; Kool et al. 2019.
+    Source: Ahmadian et al. 2024 sec. 2.3; Kool et al. 2019.
     """
 
     needs_values: ClassVar[bool] = False

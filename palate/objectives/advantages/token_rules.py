@@ -70,7 +70,7 @@ class ReinforcePlusPlus:
     baseline `prompt` the mean reward of the group is first subtracted from a completion's reward; the scale is still that of the batch.
     That mean contains the completion itself, and no mean contains KL. So KL weighs k / (k - 1) times as much as its coefficient says.
 
-    Source: Hu 2025 (REINFORCE++) eq. 7 and 8, and its variant with a baseline.
+    Source: Hu et al. 2025 (REINFORCE++, version 9) eq. 4 and 5; with the baseline eq. 6 and 7, where the authors put KL in the loss.
 
     Attributes:
         baseline: none, or prompt to subtract the mean reward of the prompt's completions first.

@@ -57,13 +57,13 @@ class KTO:
     Desirable: `w_D (1 - sigma(beta (x - z)))`; undesirable: `w_U (1 - sigma(beta (z - x)))`; `x = log(pi / ref)`, summed. z estimates
     `KL(pi || ref)` as `max(0, mean x)` over the whole optimizer step, without gradient. That mean is over these prompts, each followed by a
     completion of *another* prompt.
-    Ethayarajh et al. 2024 eq. 7 and 8.
+    Ethayarajh et al. 2024 (version 5) eq. 8.
 
     Attributes:
         beta: how fast the value saturates with the log-ratio.
         desirable_weight: factor of the loss of desirable completions, w_D.
         undesirable_weight: factor of the loss of undesirable completions, w_U; choose both so that w_D n_D / (w_U n_U) is between 1 and
-            4/3.
+            3/2.
 
     Metrics: `accuracy` (share of completions on their side of the baseline; at the baseline one half), `desirable_reward` and
     `undesirable_reward` (beta times log-ratio), `desirable_logp`, `undesirable_logp`, `baseline` (z, nats per completion).

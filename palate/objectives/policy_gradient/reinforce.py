@@ -17,7 +17,7 @@ class Reinforce:
     """Policy gradient without clipping, per token: `-A rho`, `rho = exp(logp - old)`.
 
     At `logp = old` its gradient is `-A grad logp`, that of REINFORCE. The ratio keeps it right to first order when several steps learn from
-    the same batch. With the advantages of `LeaveOneOut` this is RLOO (Ahmadian et al. 2024 eq. 9); `SequenceSum`
+    the same batch. With the advantages of `LeaveOneOut` this is RLOO (Ahmadian et al. 2024 sec. 2.3); `SequenceSum`
     divides by completions as the paper does, and `TokenMean` by tokens, which changes only the scale.
 
     Source: Williams 1992. Deviation: log-ratios are clamped to +-20 nats.

@@ -83,7 +83,7 @@ def learned_by(origin: ModelOrigin, trained: Trained) -> int:
 
 def rewards_of(origins: Origins) -> dict[str, ModelOrigin]:
     """Return the reward models, and classifiers of rules, by role, each once."""
-    models = {origin.name: origin for name, origin in origins.items() if name.startswith(("reward", "rules."))}
+    models = {origin.name: origin for name, origin in origins.items() if name.startswith(("reward", "rules.", "held_out_reward"))}
     if len(models) == 1:
         return {"reward": next(iter(models.values())).scalar()}
     return {f"reward {number}": origin.scalar() for number, origin in enumerate(models.values(), 1)}

@@ -13,7 +13,7 @@ from torch import Tensor
 from palate.config.artifacts import model_at
 from palate.config.functions import load_gold
 from palate.core import Prompt, TrainingError, derive_seed
-from palate.data.data_sources import DataInput, weights_of
+from palate.data.data_sources import DataInput
 from palate.distributed.ranks import from_writer
 from palate.models.causal import CausalPolicy
 from palate.models.precision import dtype_of
@@ -30,7 +30,7 @@ from palate.stages.online.pretraining import Texts
 from palate.stages.online.roles import FrozenModels, learning_policy, make_alike, new_value_model, reference_of
 from palate.stages.online.rollout_sampler import RolloutSampler
 from palate.stages.online.rollouts import Rollouts, Scored, over_trees
-from palate.stages.online.score_metrics import gold_metrics, refusal_share, score_metrics, win_rate_metrics
+from palate.stages.online.score_metrics import gold_metrics, refusal_share, rewards_by_source, score_metrics, win_rate_metrics
 from palate.stages.online.start_pairs import StartPairs
 from palate.training.epochs import mixture_of, series
 from palate.training.guards import repetition
@@ -67,7 +67,7 @@ class Loop:
         )
         self.algorithm: Algorithm[Any] = config.method.algorithm(context)
         self.prompts = self._prompts(config.prompts, config.limit)
-        self.mixture = mixture_of([prompt.source_name for prompt in self.prompts], weights_of(config.prompts))
+        self.mixture = mixture_of(run, [prompt.source_name for prompt in self.prompts], config.prompts)
         steps = config.iterations * config.epochs_per_batch * min(config.minibatches, config.prompts_per_iteration)
         modules = {"policy": self.policy.module, **self.algorithm.modules}
         self.learner = Learner(modules, config.optimizer, steps, dtype=dtype)
@@ -205,13 +205,13 @@ class Loop:
     def measure_held_out(self) -> HeldOutMeasurement:
         """Measure reward and KL on one completion per held-out prompt, drawn with the same seed every time."""
         rollouts = self.sampler.draw_apart(self.held_out_prompts, 1, derive_seed(self.run.seed, "held_out"))
-        reference_logps = self._logps(self.reference, rollouts)
+        kl = float((rollouts.logps - self._logps(self.reference, rollouts)).sum() / len(rollouts.completions))
         if self.held_out_reward is not None:
             scores = held_out_scores(self.held_out_reward, rollouts)
         else:
             scores = self.rewards.score(rollouts.prompts, rollouts.groups, rollouts.trees, update=False).rewards
         rewards = self.shaping(scores, rollouts.ended, rollouts.lengths)
-        return HeldOutMeasurement.of_reward(float(rewards.nanmean()), float((rollouts.logps - reference_logps).sum() / len(rewards)))
+        return HeldOutMeasurement.of_reward(float(rewards.nanmean()), kl, rewards_by_source(rollouts, rewards))
 
     def restore(self) -> None:
         """Go on from the last checkpoint, where there is one."""

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from palate.config.types import OUTSIDE_KEY, Count, FunctionInput, Input, ModelInput, name_of_kind
 from palate.core import ConfigError, Sampling
-from palate.data.data_sources import DataInput, sources_of
+from palate.data.data_sources import DataInput, check_unweighted, sources_of
 from palate.data.formats import ColumnTypes, Recognised
 from palate.evaluation.tax import TaxProbes
 from palate.models.adapters import LoRA
@@ -57,15 +57,16 @@ class HeldOutData:
     Attributes:
         reward: another reward model, which scores completions of every iteration.
         completions: completions of each prompt that it scores, at most; none scores all. One costs the least, with a larger standard error.
-        prompts: prompts on which `keep` measures the policy: by `reward` here, or by the rewards of training without it.
-        limit: how many of these prompts are used, at most.
+        prompts: prompts on which `keep` measures the policy: by `reward` here, or by the rewards of training without it. One
+            path, or several sources, whose rewards are logged apart.
+        limit: how many of these prompts are used, at most, of each source.
         people: people who compare the policy's answers with the start's while it trains, and can stop the run; none asks nobody.
         tax: texts and evals that are measured every few iterations, for what the policy loses; none measures nothing.
     """
 
     reward: Input | None = None
     completions: Count | None = None
-    prompts: Input | None = None
+    prompts: DataInput | None = None
     limit: Count | None = 256
     people: PeopleInside | None = None
     tax: TaxProbes | None = None
@@ -140,6 +141,7 @@ class OnlineSettings:
     def check(self) -> None:
         """Raise ConfigError when settings contradict each other, or a package is missing."""
         sources_of(self.prompts)
+        check_unweighted(self.held_out.prompts)
         check_packages(self.optimizer, self.adapters)
         sampling = self.sampling
         if sampling.top_k or sampling.top_p < 1 or sampling.min_p:

@@ -32,7 +32,8 @@ from palate.runs.run import Run
 from palate.stages.online.algorithm import AlgorithmContext
 from palate.stages.online.rollouts import Scored, token_columns
 from palate.text.pack import PackedBatch, Tree, pack
-from palate.training.learner import Learner, statistics
+from palate.training.learner import Learner
+from palate.training.source_losses import statistics
 
 EXPLAINED_BY = ("return", "return_squared", "residual", "residual_squared")
 DRIFT_LIMIT = {torch.float32: 1e-2, torch.bfloat16: 0.5, torch.float16: 0.1}

@@ -93,7 +93,7 @@ PRESETS: Mapping[str, Preset] = {
         },
     ),
     "rloo": Preset(
-        source="Ahmadian et al. 2024: leave-one-out baselines, KL in the reward, one update per batch",
+        source="Ahmadian et al. 2024: leave-one-out baselines, KL in the reward; one update per batch, where the authors take two",
         advantage=LeaveOneOut(),
         objective=Reinforce(),
         reduction=SequenceSum(),
@@ -102,7 +102,7 @@ PRESETS: Mapping[str, Preset] = {
         loop={"epochs_per_batch": 1, "minibatches": 1, "samples_per_prompt": 4},
     ),
     "reinforce-pp": Preset(
-        source="Hu 2025 (REINFORCE++): token KL in the reward, reward to go whitened over the batch, PPO's clip",
+        source="Hu et al. 2025 (REINFORCE++): token KL in the reward, reward to go whitened over the batch, PPO's clip",
         advantage=ReinforcePlusPlus(),
         objective=PPOClip(),
         reduction=TokenMean(),

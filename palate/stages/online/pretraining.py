@@ -8,7 +8,7 @@ from functools import partial
 
 from palate.config.types import Count
 from palate.core import derive_seed
-from palate.data.data_sources import DataInput, data_name, stream_data, weights_of
+from palate.data.data_sources import DataInput, data_name, stream_data
 from palate.data.formats import ColumnTypes, Further, Recognised, stream_texts
 from palate.models.causal import CausalPolicy
 from palate.objectives.reduce import Sums
@@ -46,7 +46,7 @@ class Texts:
         further: Further = {}
         rows, name = stream_data(config.data, "corpus.jsonl", stream_texts, None, config.columns, further), data_name(config.data)
         self._trees = trees_of(run, rows, lambda document: document_trees(policy.tokenizer, document, limit), name, further=further)
-        self._mixture = mixture_of(self._trees.source_names, weights_of(config.data))
+        self._mixture = mixture_of(run, self._trees.source_names, config.data)
         self._batches = packed(self._trees, tokens_per_microbatch)
         self._imitation = Imitation(policy, CrossEntropy(), tokens_per_microbatch)
         self._seed = derive_seed(run.seed, "pretraining", "order")

@@ -8,8 +8,10 @@ from itertools import accumulate, pairwise
 from statistics import fmean
 
 import torch
+from torch import Tensor
 
 from palate.core import DataError, Gold
+from palate.data.data_sources import metric_word
 from palate.evaluation.evals import is_refusal
 from palate.evaluation.intervals import clustered_mean
 from palate.rewards.composition import Scores
@@ -30,20 +32,19 @@ def score_metrics(scored: Scored) -> dict[str, float]:
         **_mean("score", scored.scores.tolist(), scored.rollouts),
         **spread,
         **_mean("reward", scored.rewards.tolist(), scored.rollouts),
-        **_by_source(scored),
+        **rewards_by_source(scored.rollouts, scored.rewards),
         **_engine_gap(scored),
     }
 
 
-def _by_source(scored: Scored) -> dict[str, float]:
-    """The mean reward of the completions of each source of prompts, without those whose score failed."""
-    groups, prompts = scored.rollouts.groups, scored.rollouts.prompts
-    names = [prompt.source_name for prompt, group in zip(prompts, groups, strict=True) for _ in group]
-    rewards: dict[str, list[float]] = {}
-    for name, reward in zip(names, scored.rewards.tolist(), strict=True):
+def rewards_by_source(rollouts: Rollouts, rewards: Tensor) -> dict[str, float]:
+    """Return the mean of the rewards (b,) of each source's completions, without failed ones (NaN); {} where no prompt names its source."""
+    names = [prompt.source_name for prompt, group in zip(rollouts.prompts, rollouts.groups, strict=True) for _ in group]
+    of_each: dict[str, list[float]] = {}
+    for name, reward in zip(names, rewards.tolist(), strict=True):
         if name and not math.isnan(reward):
-            rewards.setdefault(name, []).append(reward)
-    return {f"reward_of_{name}/mean": fmean(values) for name, values in rewards.items()}
+            of_each.setdefault(name, []).append(reward)
+    return {f"reward_of_{metric_word(name)}/mean": fmean(values) for name, values in of_each.items()}
 
 
 def _engine_gap(scored: Scored) -> dict[str, float]:

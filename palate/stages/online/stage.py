@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from palate.config.artifacts import models_at
-from palate.core import TrainingError
+from palate.core import Completion, Prompt, TrainingError
 from palate.evaluation.tax import TaxMeter
 from palate.rewards.learned import required_report_card
 from palate.rewards.model import ModelReward
 from palate.rewards.part import caveats_of
 from palate.runs.run import Run
-from palate.stages.online.examples import Examples
 from palate.stages.online.loop import Loop
 from palate.stages.online.online_settings import OnlineSettings
 from palate.training.checkpoints import Checkpoints
+from palate.training.examples import Examples
 from palate.training.guards import GuardStopError, Watch
 from palate.training.model_io import forget_model, has_model, keep_model, trained
 
@@ -55,7 +56,11 @@ class Online(OnlineSettings):
         """Iterate until the run is over. Raises GuardStopError."""
         checkpoints = Checkpoints(run, loop.save)
         words = "".join(f"{word} " for word in caveats_of(self.rewards))
-        examples = Examples(run, loop.sampler, loop.held_out_prompts or loop.prompts, self.iterations)
+
+        def drawn(prompts: Sequence[Prompt], seed: int) -> Sequence[Sequence[Completion]]:
+            return loop.sampler.draw_apart(prompts, 1, seed).groups
+
+        examples = Examples(run, drawn, loop.held_out_prompts or loop.prompts, self.iterations)
         with run.progress(self.iterations, "online", self._limits()) as advance:
             advance(loop.iteration)
             while loop.iteration < self.iterations and not loop.kl.is_spent and not loop.people.is_over and not loop.search.is_over:

@@ -151,7 +151,7 @@ function samplesOf(run, k, isNamed) {
   const box = element("div", `of-${number(k)}`);
   const steps = [...new Set(run.examples.flatMap(({ samples }) => samples.map(({ step }) => step)))].sort((a, b) => a - b);
   const prompts = box.appendChild(document.createElement("div"));
-  const fill = () => prompts.replaceChildren(...run.examples.map((example) => promptOf(example, steps, middleOf(run, steps))));
+  const fill = () => prompts.replaceChildren(...run.examples.map((example) => promptOf(example, run, steps)));
   if (steps.length > 3) box.prepend(slider(run, steps, fill));
   if (isNamed) box.prepend(Object.assign(document.createElement("h3"), { textContent: run.name }));
   fill();
@@ -169,7 +169,7 @@ function slider(run, steps, fill) {
   const row = element("label", "moments");
   const input = Object.assign(document.createElement("input"), { type: "range", min: 1, max: steps.length - 2, step: 1 });
   const output = document.createElement("output");
-  const tell = () => { output.textContent = when(steps[input.value]); };
+  const tell = () => { output.textContent = when(steps[input.value], run); };
   input.value = middleOf(run, steps);
   input.addEventListener("input", () => { chosen.set(run.name, Number(input.value)); tell(); fill(); });
   tell();
@@ -177,9 +177,13 @@ function slider(run, steps, fill) {
   return row;
 }
 
-const when = (step) => (step === 0 ? "before training" : `after ${step} ${step === 1 ? "iteration" : "iterations"}`);
+function when(step, { stage }) {
+  const unit = stage === "online" ? "iteration" : "step";
+  return step === 0 ? "before training" : `after ${step} ${unit}${step === 1 ? "" : "s"}`;
+}
 
-function promptOf({ prompt, samples }, steps, middle) {
+function promptOf({ prompt, samples }, run, steps) {
+  const middle = middleOf(run, steps);
   const box = element("article", "prompt");
   box.appendChild(document.createElement("p")).textContent = prompt;
   const columns = box.appendChild(element("div", "columns"));
@@ -187,7 +191,7 @@ function promptOf({ prompt, samples }, steps, middle) {
   for (const step of wanted) {
     const sample = samples.findLast((one) => one.step === step);
     const column = columns.appendChild(element("div", step === steps.at(-1) && step !== steps[0] ? "latest" : ""));
-    column.appendChild(document.createElement("h4")).textContent = when(step);
+    column.appendChild(document.createElement("h4")).textContent = when(step, run);
     const text = column.appendChild(element("div", sample?.text ? "text" : "text muted"));
     text.textContent = sample === undefined ? "not sampled" : sample.text || "empty";
   }

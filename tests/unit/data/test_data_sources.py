@@ -13,7 +13,18 @@ import yaml
 from palate.config.read import dump_config, map_inputs, read_config
 from palate.config.settings import Settings
 from palate.core import ConfigError, DataError
-from palate.data.data_sources import DataInput, DataSource, data_name, read_data, sources_of, stream_data, unweighted_sources, weights_of
+from palate.data.data_sources import (
+    DataInput,
+    DataSource,
+    check_unweighted,
+    data_name,
+    metric_word,
+    read_data,
+    sources_of,
+    stream_data,
+    taking_turns,
+    weights_of,
+)
 from palate.data.exclusions import Exclusion, Exclusions, excluding
 from palate.data.formats import (
     RECOGNISED,
@@ -107,7 +118,12 @@ def test_in_python_a_list_of_sources_is_told_from_rows() -> None:
         ([{"path": "a", "type": "chatml.intl"}], "there is no type 'chatml.intl' of rows. Did you mean 'chatml.intel'"),
         ([{"path": "a", "name": "x/y"}], "the name of a source"),
         ([{"path": "a", "wieght": 2}], "DataSource has no 'wieght'. Did you mean 'weight'"),
-        ([{"path": "a", "weight": 0}], "data.0.weight: Input should be greater than 0"),
+        (
+            [{"path": "a", "weight": 0}],
+            "the source .a. has the weight 0. Take the source out of the list to learn nothing of it, or give it",
+        ),
+        (["a.jsonl", {"path": "./a.jsonl", "name": "b"}], r"two sources have the path './a.jsonl'. Name each path once"),
+        ([{"path": "a", "name": "my cook"}, {"path": "b", "name": "my_cook"}], "one name in metrics: 'my cook' and 'my_cook'. Give each"),
         ([""], "data is empty"),
     ],
 )
@@ -117,10 +133,9 @@ def test_what_does_not_fit_together_is_refused_with_the_remedy(value: object, me
 
 
 def test_where_every_row_is_read_once_a_weight_is_refused() -> None:
-    assert unweighted_sources(read(["a", "b"])) == sources_of(("a", "b"))
-    assert unweighted_sources(None) == ()
+    check_unweighted(read(["a", "b"]), None, "a")
     with pytest.raises(ConfigError, match="a weight would have no effect. Leave weights out, or give a source a `limit`"):
-        unweighted_sources(read([{"path": "a", "weight": 2}]))
+        check_unweighted(None, read([{"path": "a", "weight": 2}]))
 
 
 def test_rows_of_several_files_keep_their_source_and_ids_apart(here: Path) -> None:
@@ -169,6 +184,22 @@ def test_a_source_that_was_withdrawn_by_its_name_is_left_out_and_has_no_share(he
     assert [row.kind for row in table.dropped] == ["from a source that is excluded"] * 3 + ["empty completion"]
     assert {"" if isinstance(row, Dropped) else row.source_name for row in rows} == {"a", ""}
     assert weights_of(data) == {"a": 1, "b": 3}
+
+
+def test_an_odd_name_is_a_word_in_metrics() -> None:
+    assert [metric_word(name) for name in ("hh-rlhf", "owner/data:test", "my data (1)", "k\u00fcche", "a.b")] == [
+        "hh-rlhf", "owner_data_test", "my_data__1_", "k\u00fcche", "a_b",
+    ]  # fmt: skip
+
+
+def test_sources_take_turns_and_one_source_keeps_its_order() -> None:
+    assert taking_turns(["a1", "a2", "a3", "b1", "c1", "c2"], lambda row: row[0]) == ["a1", "b1", "c1", "a2", "c2", "a3"]
+    assert taking_turns([3, 1, 2], lambda _: "") == [3, 1, 2]
+
+
+def test_a_source_that_is_not_there_is_named(here: Path) -> None:
+    with pytest.raises(DataError, match=r"nothing\.jsonl"):
+        read_data(read(["a.jsonl", "nothing.jsonl"]), "", read_prompts, None, RECOGNISED)
 
 
 def test_a_run_stands_for_its_file(here: Path) -> None:

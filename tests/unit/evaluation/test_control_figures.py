@@ -83,7 +83,7 @@ def test_a_control_above_the_reference_is_a_caution() -> None:
 
 def test_the_page_has_the_sweep_the_levers_and_the_controls() -> None:
     points = tuple(
-        SweepPoint(c, estimate(kl), estimate(gold), estimate(gold - 0.55), below)
+        SweepPoint(c, estimate(kl), estimate(gold), estimate(gold - 0.55), below, run="loose", others=("no texts",))
         for c, kl, gold, below in ((0.001, 20, 0.51, estimate(-0.2)), (0.1, 2, 0.71, None))
     )
     changes = {"gold": estimate(0.1), "accuracy": estimate(0.05)}
@@ -97,8 +97,8 @@ def test_the_page_has_the_sweep_the_levers_and_the_controls() -> None:
     for anchor in ("kl-strength", "levers", "controls"):
         assert f'<section id="{anchor}">' in page
         assert f'href="#{anchor}"' in page
-    assert "Too low goes off the rails: 0.001 ends" in page
-    assert '<th scope="row">0.001</th>' in page
+    assert "Too low goes off the rails: at 0.001 it is" in page
+    assert '<th scope="row">0.001<small class="wrap">loose: no texts</small></th>' in page
     assert "Label &lt;noise&gt;" in page
     assert "<noise>" not in page
     assert "Null answer" in page

@@ -12,9 +12,10 @@ from palate.core import Message, Prompt
 from palate.data.jsonl import write_rows
 from palate.data.voted_labels import VotedLabel, read_voted_labels
 from palate.evaluation.forgetting import find_withdrawal
+from palate.evaluation.recorded_sources import recorded_names
 from palate.evaluation.training_prompts import prompt_digest, prompts_note
 from palate.runs.digests import DigestCache
-from palate.runs.record import Parent, RunPlan, input_key
+from palate.runs.record import Parent, RunPlan, RunRecord, input_key
 from palate.runs.run import open_run
 
 
@@ -64,6 +65,16 @@ def test_each_of_several_sources_is_read_as_the_run_read_it(tmp_path: Path) -> N
     evaluate = str(made(tmp_path, "evaluate", {}, {"model": run.directory}))
     assert "3 were also prompts of training" in prompts_note([evaluate], digests(["a", "b", "d"]))
     assert "None of the 2 prompts" in prompts_note([evaluate], digests(["c", "e"]))
+
+
+def test_samples_have_names_of_sources_and_lists_of_rounds_have_none() -> None:
+    def names(stage: str, setting: str) -> set[str]:
+        parents = (Parent(f"{setting}.0", "one.jsonl", ""), Parent(f"{setting}.1.path", "two.jsonl", ""))
+        config = {setting: ["one.jsonl", {"path": "two.jsonl", "name": "own"}]}
+        return recorded_names(RunRecord("run", stage, "", "done", 1, {}, config, parents, {}, {}, ""))
+
+    assert names("collect", "samples") == names("average", "held_out") == {"one", "own"}
+    assert names("refresh", "replay") == names("refresh", "held_out") == names("rules", "held_out") == set()
 
 
 def test_what_cannot_be_read_again_is_not_known(tmp_path: Path) -> None:

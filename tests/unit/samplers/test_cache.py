@@ -64,3 +64,24 @@ def test_a_step_on_a_gpu_reads_the_longest_row_and_its_new_token(longest: int, c
     cache = Cache()
     cache.reshape(4, 100)
     assert gpu_columns(longest, cache) == columns
+
+
+def test_rows_that_get_more_room_keep_what_they_hold() -> None:
+    cache, lengths = Cache(), torch.tensor([7, 5])
+    cache.reshape(3, 256)
+    cache.lay_out(12, 0)
+    key, value = (states(12, GROUPS, torch.float32, seed) for seed in (1, 2))
+    Prefill(cache, lengths, torch.tensor([1, 1]), first_row=0).attend(0, states(12, HEADS, torch.float32, 0), key, value, 0.3)
+    widths = []
+    for columns, rows in ((40, 2), (12, 2), (256, 2)):
+        cache.lay_out(columns, rows)
+        widths.append(cache.layer(0).keys.shape[3])
+        assert cache.layer(0).values.shape[2] == widths[-1]
+        new = [states(2, heads, torch.float32, seed) for seed, heads in enumerate((HEADS, GROUPS, GROUPS), start=3)]
+        out = Step(cache, lengths, 7).attend(0, *new, 0.3)
+        for i, (start, end) in enumerate(((0, 7), (7, 12))):
+            k, v = (torch.cat((old[0, :, start:end], one[0, :, i, None]), 1) for old, one in zip((key, value), new[1:], strict=True))
+            torch.testing.assert_close(out[0, i], expected(new[0][0, :, i, None], k, v)[:, 0], rtol=0, atol=1e-5)
+    assert widths == [48, 48, 272]
+    cache.lay_out(12, 0)
+    assert cache.layer(0).keys.shape[3] == 16

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import itertools
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from palate.models.causal import CausalPolicy
 from palate.samplers import LocalSampler, SampledTokens
 from palate.samplers.openai_sampler import OpenAISamplerSettings
 from palate.text.spans import prompt_ids
-from tests.support.served_model import NAME, ModelServer
+from tests.support.served_model import NAME, ModelServer, model_server
 
 openai = pytest.importorskip("openai")
 
@@ -76,6 +77,27 @@ def test_a_stream_says_the_same(client: Any) -> None:
     assert finishes == {choice.index: choice.finish_reason for choice in whole.choices}
     assert roles == {0: "assistant", 1: "assistant"}
     assert usage == whole.usage
+
+
+def test_tokens_of_a_moment_share_a_part(chat_policy: CausalPolicy) -> None:
+    options = {"model": NAME, "prompt": "so what", "seed": 4, "max_tokens": 20, "logprobs": 1}
+
+    def parts_with(pace: Callable[[], float]) -> list[Any]:
+        with model_server(chat_policy, pace=pace) as server, openai.OpenAI(base_url=server.api, api_key="none") as client:
+            whole = client.completions.create(**options).choices[0]
+            found = [part.choices[0] for part in client.completions.create(**options, stream=True)]
+        assert "".join(one.text for one in found) == whole.text
+        assert [one.finish_reason for one in found] == [None] * (len(found) - 1) + [whole.finish_reason]
+        logps = [logp for one in found if one.logprobs for logp in one.logprobs.token_logprobs]
+        assert logps == pytest.approx(whole.logprobs.token_logprobs, abs=1e-5)
+        return found
+
+    first, rest, _ = parts_with(lambda: 0.0)
+    assert len(first.logprobs.tokens) == 1  # it does not wait
+    assert len(rest.logprobs.tokens) > 1
+    ages = itertools.count()
+    apart = parts_with(lambda: float(next(ages)))
+    assert max(len(one.logprobs.tokens) for one in apart if one.logprobs) == 1
 
 
 def test_plain_completions_of_several_prompts(client: Any, chat_policy: CausalPolicy) -> None:

@@ -29,6 +29,17 @@ def streamed(text: str, *, is_chat: bool = False, stops: tuple[str, ...] = (), t
 
 @pytest.mark.parametrize("is_chat", [True, False])
 @pytest.mark.parametrize("text", TEXTS)
+@pytest.mark.parametrize("together", [2, 3, 100])
+def test_tokens_that_are_pushed_together_give_the_same_text(text: str, is_chat: bool, together: int) -> None:
+    ids, stream = ids_of(text), TextStream(BYTES, ids_of("ab"), is_chat=is_chat)
+    parts = [stream.push(*ids[at : at + together]) for at in range(0, len(ids), together)]
+    parts.append(stream.end())
+    assert "".join(parts) == stream.text == (text.strip() if is_chat else text)
+    assert not any("\ufffd" in part for part in parts)
+
+
+@pytest.mark.parametrize("is_chat", [True, False])
+@pytest.mark.parametrize("text", TEXTS)
 def test_the_parts_are_the_whole_text(text: str, is_chat: bool) -> None:
     parts, stream = streamed(text, is_chat=is_chat)
     expected = text.strip() if is_chat else text

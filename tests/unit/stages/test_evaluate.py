@@ -7,10 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
-from palate.core import Completion, DataError, Message, Prompt, Sampling, derive_seed
+from palate.core import Completion, ConfigError, DataError, Message, Prompt, Sampling, derive_seed
 from palate.data.formats import prompt_row, sample_row
 from palate.data.jsonl import write_rows
 from palate.evaluation.evals import grade
@@ -102,6 +103,19 @@ def plain_kl(home: Path, prompt: Prompt, completion: Completion) -> float:
             logps = (module(torch.tensor([ids])).logits[0].float() / SAMPLING.temperature).log_softmax(-1)[-len(completion.ids) - 1 : -1]
         totals.append(float(logps.gather(-1, torch.tensor(completion.ids)[:, None]).sum()))
     return totals[0] - totals[1]
+
+
+def test_a_held_out_reward_model_scores_the_same_completions(evaluated: Callable[..., Path], home: Path) -> None:
+    run = evaluated(held_out_reward=str(home / "reward"), seed=3)
+    prompts, completions = drawn(home, 3)
+    tokenizer = load_policy(home / "policy").tokenizer
+    expected = LearnedReward.load(str(home / "reward"), tokenizer).score(prompts, [[one] for one in completions])["score"]
+    rows = rows_of(run, "completions.jsonl")
+    assert [row["held_out_score"] for row in rows] == pytest.approx([score for (score,) in expected], abs=1e-4)
+    assert "score" not in rows[0]
+    assert summary_of(run)["means"]["held_out_score"]["mean"] == pytest.approx(np.mean([row["held_out_score"] for row in rows]))
+    with pytest.raises(ConfigError, match="held_out_reward is the model in reward"):
+        Evaluate("prompts.jsonl", model="m", reward="r", held_out_reward="r").check()
 
 
 def test_figures_stand_beside_the_completion_they_are_of(evaluated: Callable[..., Path], home: Path) -> None:

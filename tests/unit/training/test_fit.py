@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from palate.core import Advance, ConfigError, Interrupted, TrainingError
 from palate.objectives.reduce import Sums
 from palate.training import checkpoints
-from palate.training.fit import Epochs, fit, mean_loss
+from palate.training.fit import Epochs, fit, measured
 from palate.training.keep import Best, BestReward, HeldOut, HeldOutMeasurement
 from palate.training.learner import Learner
 from palate.training.optimizer import AdamW
@@ -61,6 +61,8 @@ class Notes:
 
     keeps_state = False
 
+    stage = "toy"
+
     @property
     def stop_requested(self) -> bool:
         return self.stop_after is not None and len(self.rows) >= self.stop_after
@@ -98,7 +100,7 @@ def work(
         return Sums((net(rows) - 1).square().sum(), torch.tensor(float(len(rows))), {})
 
     held_out = None if keep is None else HeldOut(keep, lambda: measured[learner.steps_done - 1])
-    last = fit(run, learner, EPOCHS, lambda indices: list(data[indices].split(3)), loss, "toy", held_out)
+    last = fit(run, learner, EPOCHS, lambda indices: list(data[indices].split(3)), loss, held_out)
     return last, net.weight.detach().clone()
 
 
@@ -183,7 +185,7 @@ def test_the_highest_reward_within_the_budget_is_kept(
     budget: float | None, rewards: list[float], kls: list[float], best: int, tmp_path: Path
 ) -> None:
     run = Notes(tmp_path / "run")
-    found = [HeldOutMeasurement.of_reward(*pair) for pair in zip(rewards, kls, strict=True)]
+    found = [HeldOutMeasurement.of_reward(*pair, {}) for pair in zip(rewards, kls, strict=True)]
     last, weight = work(run, BestReward(kl_budget=budget), found)
     assert [row["toy/held_out_reward/mean"] for row in run.rows.values()] == rewards
     assert [row["toy/held_out_kl/mean"] for row in run.rows.values()] == kls
@@ -238,7 +240,7 @@ def test_searches_that_look_never_are_refused(setting: dict[str, int]) -> None:
 def test_the_mean_loss_is_over_units_not_over_batches() -> None:
     parts = [torch.tensor([1.0, 2.0, 3.0]), torch.tensor([10.0])]
     weight = torch.ones(1, requires_grad=True)
-    assert mean_loss(parts, lambda x: Sums((weight * x).sum(), torch.tensor(float(len(x))), {})) == 4.0
+    assert measured(parts, lambda x: Sums((weight * x).sum(), torch.tensor(float(len(x))), {})).loss == 4.0
     assert weight.grad is None
 
 
@@ -258,7 +260,7 @@ def test_a_loss_that_is_no_number_names_the_examples_and_saves_the_weights_befor
     with pytest.raises(
         TrainingError, match=rf"step 2: the loss is nan .* examples: {named}\. The weights before this step are in .*/run/learner"
     ):
-        fit(Notes(tmp_path / "run"), learner, epochs, lambda indices: list(data[indices].split(1)), loss, "toy")
+        fit(Notes(tmp_path / "run"), learner, epochs, lambda indices: list(data[indices].split(1)), loss)
     before = net.weight.detach().clone()
     fresh = nn.Linear(3, 1)
     again = Learner({"net": fresh}, AdamW(lr=0.1), epochs.steps)

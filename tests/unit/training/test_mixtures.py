@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
 from palate.core import DataError
+from palate.data.data_sources import DataSource
+from palate.runs.record import RunPlan
+from palate.runs.run import open_run
 from palate.training.epochs import SourceMixture, mixture_of, series, shuffled, sources_summary
 from palate.training.fit import Epochs
 
@@ -61,7 +65,6 @@ def test_a_step_or_a_place_is_known_without_those_before() -> None:
 
 
 def test_without_weights_there_is_no_mixture_and_a_summary_counts_the_sources() -> None:
-    assert mixture_of(SOURCES, {}) is None
     assert sources_summary(["", ""], None) == {}
     assert sources_summary(["a", "b", "b", "b"], None)["sources"] == {
         "a": {"examples": 1, "share": 0.25, "passes": 1},
@@ -70,6 +73,15 @@ def test_without_weights_there_is_no_mixture_and_a_summary_counts_the_sources() 
     assert sources_summary(SOURCES, MIXTURE)["sources"]["small"] == {"examples": 3, "share": 0.25, "passes": 10 / 3}
 
 
-def test_a_source_without_an_example_is_an_error() -> None:
-    with pytest.raises(DataError, match="the source 'empty' has no example to learn from"):
-        SourceMixture(SOURCES, {"small": 1, "empty": 1})
+def test_a_source_without_an_example_is_an_error_with_weights_and_a_warning_without(tmp_path: Path) -> None:
+    run = open_run(tmp_path / "run", RunPlan("sft", "sft", seed=1))
+    weighted = tuple(DataSource(f"{name}.jsonl", weight=1) for name in ("small", "large", "empty"))
+    with pytest.raises(DataError, match="the source 'empty' has no example to learn from.*Take it out of the list, or correct its rows"):
+        mixture_of(run, SOURCES, weighted)
+    mixture = mixture_of(run, SOURCES, weighted[:2])
+    assert mixture is not None
+    assert mixture.weights == {"small": 1, "large": 1}
+    assert not (run.directory / "warnings.jsonl").exists()
+    assert mixture_of(run, SOURCES, ("small.jsonl", "empty.jsonl")) is None
+    assert "the source 'empty' has no example to learn from" in (run.directory / "warnings.jsonl").read_text()
+    assert mixture_of(run, [""], "one.jsonl") is None

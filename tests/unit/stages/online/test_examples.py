@@ -12,8 +12,8 @@ from palate.runs.record import RunPlan
 from palate.runs.run import Run, open_run
 from palate.samplers.local import LocalSampler
 from palate.samplers.prompts import prompts_at
-from palate.stages.online.examples import PROMPTS, Examples
 from palate.stages.online.rollout_sampler import RolloutSampler
+from palate.training.examples import PROMPTS, Draw, Examples
 from tests.unit.stages.online.toy import configured, killed_and_resumed, trained
 
 
@@ -31,6 +31,10 @@ def sampler_of(data: Path) -> RolloutSampler:
     return RolloutSampler(policy, LocalSampler(policy), 2, Sampling(max_tokens=6), 1, is_asynchronous=False)
 
 
+def drawing(sampler: RolloutSampler) -> Draw:
+    return lambda prompts, seed: sampler.draw_apart(prompts, 1, seed).groups
+
+
 def prompts_of(data: Path, run: Run) -> list[Prompt]:
     return prompts_at(run, str(data / "prompts.jsonl"), None)
 
@@ -38,7 +42,7 @@ def prompts_of(data: Path, run: Run) -> list[Prompt]:
 @pytest.mark.parametrize(("iterations", "moments"), [(3, [0, 1, 2]), (8, [*range(8)]), (20, [0, 3, 6, 9, 12, 15, 18])])
 def test_a_long_run_has_few_moments(iterations: int, moments: list[int], data: Path, run: Run) -> None:
     prompts = prompts_of(data, run)
-    examples = Examples(run, sampler_of(data), prompts, iterations)
+    examples = Examples(run, drawing(sampler_of(data)), prompts, iterations)
     for iteration in range(iterations):
         examples.before(iteration)
     rows = shown(run)
@@ -48,7 +52,7 @@ def test_a_long_run_has_few_moments(iterations: int, moments: list[int], data: P
 
 
 def test_moments_that_are_made_again_replace_those_that_a_killed_process_left(data: Path, run: Run) -> None:
-    examples = Examples(run, sampler_of(data), prompts_of(data, run), 8)
+    examples = Examples(run, drawing(sampler_of(data)), prompts_of(data, run), 8)
     for iteration in (0, 1, 2, 3, 1):
         examples.before(iteration)
     assert [row["step"] for row in shown(run)] == [step for step in (0, 1) for _ in range(PROMPTS)]
@@ -59,7 +63,7 @@ def test_what_is_sampled_for_learning_is_the_same_with_them(data: Path, run: Run
     drawn = []
     for has_examples in (False, True):
         sampler = sampler_of(data)
-        examples = Examples(run, sampler, prompts, 2)
+        examples = Examples(run, drawing(sampler), prompts, 2)
         for number in range(2):
             if has_examples:
                 examples.before(number)

@@ -82,7 +82,7 @@ def test_it_is_what_evaluate_and_pretrain_measure_of_the_same_weights(
     for model, found in ((data / "base", starts), (run.directory / "model", ends)):
         policy = load_policy(model)
         trees = [tree for text in read_texts(probes["texts"]).rows for tree in document_trees(policy.tokenizer, text, 99)]
-        assert found["text_nll"] == pytest.approx(Imitation(policy, CrossEntropy(), 4096).mean_loss(trees), abs=1e-5)
+        assert found["text_nll"] == pytest.approx(Imitation(policy, CrossEntropy(), 4096).measured(trees).loss, abs=1e-5)
         stage = Evaluate(str(data / "prompts.jsonl"), model=str(model), evals=tuple(probes["evals"]), sampling=Sampling(max_tokens=6))
         graded = rows_of(ran(stage, tmp_path / f"evaluated-{model.name}", "evaluate"), "evals.jsonl")
         means = {name: one["mean"] for name, one in eval_means([row for row in graded if row["eval"] != "left alone"]).items()}
