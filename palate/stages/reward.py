@@ -258,8 +258,7 @@ class Reward:
         # Prompts that choose the weights come after those that train them, so the numbers of the latter count from 0.
         count = sum(prompt.preferences[0].prompt.conversation not in choosing_conversations for prompt in data.judged)
         if not count:
-            unused = sorted(set(data.unused))
-            raise DataError(f"{name}: {name_of_kind(self.objective)} can use none of the preferences; {unused}")
+            raise DataError(f"{name}: {name_of_kind(self.objective)} can use none of the preferences; {sorted(set(data.unused))}")
         return RewardTask(dimensions, dimensions, data, count, train_prompts, told_apart(test_prompts))
 
     def _untrained(self, run: Run, dimensions: tuple[str, ...], heads_of: Run) -> ScalarModel:
