@@ -88,14 +88,12 @@ class Computing:
     Attributes:
         device: the device, as its user named it.
         shard: how ranks share out weights.
-        rests: whether models stay in the machine's memory when they are loaded, because they will be shared out.
         is_used: whether a model was put on the device.
         dtype: what `dtype: auto` meant.
     """
 
     device: str
     shard: Shard = field(default_factory=Shard)
-    rests: bool = False
     is_used: bool = False
     dtype: str | None = None
 
@@ -128,24 +126,6 @@ def computing_on(device: str, shard: Shard | None = None) -> Iterator[Computing]
 def shard_now() -> Shard:
     """Return how the ranks that run this stage share out weights."""
     return _now.shard
-
-
-def rests() -> bool:
-    """Return whether a model that is loaded now stays in the machine's memory."""
-    return _now.rests
-
-
-@contextmanager
-def before_sharing_out(*, learns: bool) -> Iterator[None]:
-    """A context in which a model is loaded that may be shared out afterwards. Then it rests in the machine's memory until that is done.
-
-    A device may be too small for all of it. `learns` says whether all its weights learn.
-    """
-    before, _now.rests = _now.rests, _now.shard.takes(learns=learns)
-    try:
-        yield
-    finally:
-        _now.rests = before
 
 
 DEADLINE = "PALATE_RANK_DEADLINE"

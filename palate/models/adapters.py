@@ -6,7 +6,6 @@ as before. Only this file uses peft.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import warnings
@@ -23,8 +22,10 @@ from transformers.pytorch_utils import Conv1D
 
 from palate.core import ConfigError, ModelError
 from palate.models.cpu import PLAIN
-from palate.models.four_bit import FourBit, four_bit_layers, sampled
-from palate.models.shared_layers import make_whole
+from palate.models.four_bit import FourBit, fingerprint, four_bit_layers
+from palate.models.shards import is_shared_out
+from palate.models.shared_layers import make_whole, take_back
+from palate.models.tensor_files import writing_tensors
 from palate.models.transformers_io import on_cpu
 
 if TYPE_CHECKING:
@@ -107,6 +108,7 @@ class Adapters:
             target_modules=list(lora.target_modules) or "all-linear",
             modules_to_save=list(dict.fromkeys((*lora.modules_to_save, *(("score",) if is_scalar else ())))) or None,
         )
+        take_back(self._module, lora.modules_to_save)
         with torch.random.fork_rng(devices=[]), _as_model_error(f"no adapter fits {self.base}"):
             torch.manual_seed(seed)
             if self._wrapped is None:
@@ -131,6 +133,7 @@ class Adapters:
                 f"the adapter {directory} was made for {made_for}, and {self.base} is another model: use the model it was made for, "
                 "or train the adapter again"
             )
+        take_back(self._module, trained_whole(directory))
         with _as_model_error(f"the adapter {directory}, made for {made_for}, does not fit {self.base}"):
             if self._wrapped is None:
                 self._wrapped = PeftModel.from_pretrained(self._module, str(directory), adapter_name=name, is_trainable=True)
@@ -172,7 +175,9 @@ class Adapters:
         """Write every adapter in peft's format, with the base that it belongs to."""
         with _as_model_error(f"the adapter cannot be written to {directory}"):
             # peft would write tensors as they are; modules_to_save are saved anyway
-            self._peft.save_pretrained(str(directory), save_embedding_layers=False, state_dict=on_cpu(self._peft))
+            weights = on_cpu(self._peft, lambda name, x: not name.endswith(".base_layer.weight") and not is_shared_out(x))
+            with writing_tensors(directory):
+                self._peft.save_pretrained(str(directory), save_embedding_layers=False, state_dict=weights)
         for name in self._peft.peft_config:
             folder = Path(directory) / ("" if name == DEFAULT else name)
             settings = json.loads((folder / ADAPTER_FILE).read_text(encoding="utf-8"))
@@ -293,20 +298,6 @@ def read_by_peft(directory: str | Path, num_labels: int | None) -> Any:
     if num_labels is None:
         return AutoPeftModelForCausalLM.from_pretrained(directory, dtype=torch.float32)
     return AutoPeftModelForSequenceClassification.from_pretrained(directory, num_labels=num_labels, dtype=torch.float32)
-
-
-def fingerprint(module: PreTrainedModel) -> str:
-    """Return 16 hex digits from names, shapes and some values of a backbone's weights; rounding to bfloat16 makes both dtypes equal.
-
-    A quantised layer has its values from before.
-    """
-    digest = hashlib.sha256()
-    packed = {id(layer.weight): layer for layer in four_bit_layers(module).values()}
-    for name, p in module.base_model.named_parameters():
-        layer = packed.get(id(p))
-        shape, sample = (tuple(p.shape), sampled(p)) if layer is None else (layer.original_shape, layer.sample)
-        digest.update(f"{name} {shape}".encode() + sample.numpy().tobytes())
-    return digest.hexdigest()[:16]
 
 
 @contextmanager

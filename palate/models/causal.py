@@ -21,7 +21,6 @@ from palate.models.devices import moved, on_model
 from palate.models.head_logps import head_logps, rounded_up
 from palate.models.parts import in_parts
 from palate.models.paths import AttentionPath, longest_sequence, padded_rows
-from palate.models.tensor_files import writing_tensors
 from palate.models.transformers_io import save_pair, save_tokenizer
 from palate.objectives.logps import summed_nll
 from palate.text.ends import configured_ends, declare_ends, end_ids
@@ -182,8 +181,7 @@ class CausalPolicy:
         if self.adapters is None:
             save_pair(self.module, self.tokenizer, directory)
         else:
-            with writing_tensors(directory):
-                self.adapters.save(directory)
+            self.adapters.save(directory)
             save_tokenizer(self.tokenizer, directory)
 
     def _padded_logits(self, batch: PackedBatch) -> Tensor:

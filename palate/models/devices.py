@@ -18,7 +18,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from palate.core import ConfigError, TrainingError
-from palate.core.process import AUTO, device_name, place, rests
+from palate.core.process import AUTO, device_name, place
 from palate.text.pack import PackedBatch
 
 M = TypeVar("M", bound=PreTrainedModel)
@@ -124,8 +124,8 @@ def describe(device: torch.device) -> str:
 
 
 def placed(module: M, device: torch.device | None = None) -> M:
-    """Return a model on a device, or on that of the process, unless it rests. Weights that are one stay one."""
-    module.to(device or (torch.device("cpu") if rests() else current_device()))
+    """Return a model on a device, or on that of the process. Weights that are one stay one."""
+    module.to(device or current_device())
     module.tie_weights()  # where the device's tensors are of another type, torch moves a weight once for each of its names
     return module
 

@@ -9,6 +9,7 @@ in place. Then sampler and learner, or policy and reference, would disagree, and
 from __future__ import annotations
 
 import copy
+import hashlib
 import importlib
 import logging
 import re
@@ -26,6 +27,7 @@ from palate.core import ConfigError, ModelError
 from palate.core.process import computing_on
 from palate.models.cpu import PLAIN, linear
 from palate.models.devices import current_device, placed
+from palate.models.shared_layers import readable, share_out, whole_on_cpu
 
 OLDEST = (0, 50)
 """The first release of bitsandbytes that does everything on a CPU too, where this is tested."""
@@ -167,14 +169,17 @@ class _Product(torch.autograd.Function):
 def quantised(load: Callable[[], P], four_bit: FourBit) -> P:
     """Load a model on the CPU, and return it with 4-bit linear layers on the process's device.
 
+    Where ranks share it out, each packs all of it before, because the scales of a weight cannot be cut into slices.
+
     Raises:
         ConfigError: bitsandbytes is missing or too old.
         ModelError: the model cannot be loaded or quantised.
     """
     bitsandbytes("base_dtype nf4")  # before the model is read, which takes longer
-    with computing_on("cpu"):
+    with whole_on_cpu() as sharing, computing_on("cpu"):
         model = load()
     quantise(model.module, four_bit)
+    share_out(model.module, sharing)
     return model
 
 
@@ -211,6 +216,20 @@ def sampled(weight: Tensor) -> Tensor:
     """Return some values of a weight as integers that are equal where the weights are equal after rounding to bfloat16."""
     values = weight.detach().flatten()
     return values[:: max(1, values.numel() // SAMPLED)].to("cpu", torch.bfloat16).view(torch.int16).clone()
+
+
+def fingerprint(module: PreTrainedModel) -> str:
+    """Return 16 hex digits from names, shapes and some values of a backbone's weights; rounding to bfloat16 makes both dtypes equal.
+
+    A quantised layer has its values from before.
+    """
+    digest = hashlib.sha256()
+    packed = {id(layer.weight): layer for layer in four_bit_layers(module).values()}
+    for name, p in module.base_model.named_parameters():
+        layer = packed.get(id(p))
+        shape, sample = (tuple(p.shape), sampled(readable(p))) if layer is None else (layer.original_shape, layer.sample)
+        digest.update(f"{name} {shape}".encode() + sample.numpy().tobytes())
+    return digest.hexdigest()[:16]
 
 
 def _linear_layers(module: PreTrainedModel, keep: Sequence[str]) -> list[tuple[nn.Module, str, nn.Linear | Conv1D]]:

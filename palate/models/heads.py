@@ -15,9 +15,11 @@ from transformers import AutoModelForSequenceClassification, PretrainedConfig, P
 from palate.core import ModelError
 from palate.models.devices import placed
 from palate.models.encoders import is_encoder, reads_pairs
-from palate.models.load import built, check_vocabulary, load_config, load_module, load_tokenizer
+from palate.models.load import built, check_vocabulary, load_config, load_tokenizer
+from palate.models.model_files import load_module
 from palate.models.paths import AttentionPath, choose_path
-from palate.models.precision import cast_parameters
+from palate.models.shared_layers import cast_parameters, shards_of, share_out, sharing_now
+from palate.models.transformers_io import on_cpu
 from palate.text.ends import declare_ends, end_ids
 from palate.text.pack import PackedBatch
 
@@ -52,9 +54,11 @@ def on_backbone(source: PreTrainedModel, config: PretrainedConfig, seed: int, *,
     """
     if takes and (module := _taking(source, config, seed)) is not None:
         return module
-    module = _new(config, seed)
-    module = placed(cast_parameters(module, source.dtype), source.device)
-    module.base_model.load_state_dict(source.base_model.state_dict())
+    module = cast_parameters(_new(config, seed), source.dtype)
+    if (sharing := sharing_now()) is None:
+        placed(module, source.device)
+    module.base_model.load_state_dict(on_cpu(source.base_model) if shards_of(source) else source.base_model.state_dict())
+    share_out(module, sharing)
     return module
 
 

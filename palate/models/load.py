@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import json
-import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
 import torch
-from huggingface_hub.errors import StrictDataclassError
-from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
-    AutoModelForSequenceClassification,
     AutoTokenizer,
     GenerationConfig,
     PretrainedConfig,
@@ -33,17 +28,17 @@ from palate.models.adapters import Adapters, base_of, is_adapter
 from palate.models.causal import CausalPolicy
 from palate.models.cpu import keep_few_kernels, keep_freed_memory, use_fast_products
 from palate.models.devices import placed
-from palate.models.encoders import above_backbone, require_decoder
+from palate.models.encoders import require_decoder
 from palate.models.four_bit import FourBit, quantised
+from palate.models.model_files import load_module, read_by_transformers
 from palate.models.paths import choose_path
-from palate.models.precision import DType, cast_parameters, dtype_of
-from palate.models.transformers_io import no_progress_bars, without_reports
+from palate.models.precision import DType, dtype_of
+from palate.models.shared_layers import share_out, whole_on_cpu
+from palate.models.transformers_io import without_reports
 from palate.text.ends import configured_ends, declare_ends
 
 T = TypeVar("T")
-AutoClass = type[AutoModelForCausalLM] | type[AutoModelForSequenceClassification]
 _PLAIN_TOKENIZERS = ("TokenizersBackend", "PreTrainedTokenizerFast")
-_UNREADABLE = (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError, ImportError, SafetensorError, StrictDataclassError)
 
 
 def load_policy(path: str | Path, *, dtype: DType = "float32", four_bit: FourBit | None = None) -> CausalPolicy:
@@ -58,11 +53,12 @@ def load_policy(path: str | Path, *, dtype: DType = "float32", four_bit: FourBit
     if four_bit is not None:
         return quantised(lambda: load_policy(path, dtype=stored_dtype(path)), four_bit)
     if is_adapter(path):
-        policy = base_policy(path)
-        adapters = Adapters(policy.module, base_of(path)[0])
-        adapters.load(path)
-        adapters.merge()  # before weights are rounded: a narrow type would round most of a small change away
-        cast_parameters(policy.module, dtype_of(dtype))
+        with whole_on_cpu() as sharing:
+            policy = base_policy(path)
+            adapters = Adapters(policy.module, base_of(path)[0])
+            adapters.load(path)
+            adapters.merge()  # before weights are rounded: a narrow type would round most of a small change away
+        share_out(policy.module, sharing, dtype_of(dtype))
         return policy
     config = load_config(path)
     require_decoder(config, path)
@@ -208,7 +204,7 @@ def load_config(path: str | Path) -> PretrainedConfig:
             raise ModelError(f"{path} is not a model directory: it has no config.json. If it is a run, use the folder `model` in it")
     elif "/" in str(path) and not is_hub_name(str(path)):  # the base of an adapter may have a name without an owner
         raise ModelError(f"no model at {path}: the directory does not exist. Check the path, or first run the stage that makes the model")
-    config: PretrainedConfig = _read(path, "config.json", lambda: AutoConfig.from_pretrained(path, trust_remote_code=False))
+    config: PretrainedConfig = read_by_transformers(path, "config.json", lambda: AutoConfig.from_pretrained(path, trust_remote_code=False))
     if config.is_encoder_decoder:
         raise ModelError(f"{path} is an encoder-decoder ({config.model_type}); a policy is a decoder that continues its prompt")
     packed = config.to_dict().get("quantization_config") or {}
@@ -243,7 +239,7 @@ def load_tokenizer(path: str | Path) -> PreTrainedTokenizerBase:
 
     if is_adapter(path) and not has_tokenizer(path):
         return load_tokenizer(base_of(path)[0])
-    tokenizer = _read(path, "tokenizer", read)
+    tokenizer = read_by_transformers(path, "tokenizer", read)
     declare_ends(tokenizer, configured_ends(generation_config_at(path)))
     return tokenizer
 
@@ -261,28 +257,6 @@ def generation_config_at(path: str | Path) -> GenerationConfig | None:
             return None  # a tokenizer alone; whatever is wrong with a model is reported where its weights are read
 
 
-def load_module(auto: AutoClass, path: str | Path, config: PretrainedConfig, dtype: DType, *, new_head: bool = False) -> PreTrainedModel:
-    """Return the model at `path`, of the class that `auto` chooses. With `new_head` the layers above the backbone may be missing.
-
-    Raises:
-        ModelError: dtype is unknown, or weights are missing, broken, or of other shapes.
-    """
-    computed_in = dtype_of(dtype)
-    with without_reports():  # their content is in the messages below
-        load = partial(auto.from_pretrained, path, config=config, dtype=computed_in, output_loading_info=True)
-        module, report = _read(path, "weights", partial(load, ignore_mismatched_sizes=new_head))
-    missing = set(report["missing_keys"]) - (above_backbone(module) if new_head else set())
-    if missing:
-        raise ModelError(
-            f"{path} holds another kind of model: it lacks weights that a {type(module).__name__} has ({_some(missing)}). "
-            "Use weights and config.json of the same model"
-        )
-    if report["unexpected_keys"] and not new_head:
-        unused = _some(report["unexpected_keys"])
-        warnings.warn(f"{path} holds weights that a {type(module).__name__} does not use ({unused}); Palate ignores them", stacklevel=2)
-    return placed(module)
-
-
 def vocabulary_size(tokenizer: PreTrainedTokenizerBase) -> int:
     """Return the largest token id plus 1."""
     return max(tokenizer.get_vocab().values()) + 1
@@ -296,24 +270,3 @@ def check_vocabulary(module: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
             f"the tokenizer has {ids} ids, the embedding of {module.name_or_path or type(module).__name__} only {rows} rows. "
             "Use the model's own tokenizer, or enlarge the model with `resize_token_embeddings`"
         )
-
-
-def _some(names: Iterable[str]) -> str:
-    return ", ".join(sorted(names)[:3])
-
-
-def _read(path: str | Path, what: str, read: Callable[[], T]) -> T:
-    """Return what `read` returns; errors of transformers on bad files become a ModelError."""
-    try:
-        with no_progress_bars():
-            return read()
-    except _UNREADABLE as error:
-        if "trust_remote_code" in str(error):
-            raise ModelError(
-                f"{path}: {what} cannot be read, because the model brings code of its own (auto_map), which Palate does not run. "
-                "Use a model whose architecture is part of transformers"
-            ) from error
-        reason = f"({type(error).__name__}: {str(error).strip() or 'no reason given'})"
-        if not Path(path).exists():
-            raise ModelError(f"{path} is not a directory here, and a hub did not give {what} of a model of that name {reason}") from error
-        raise ModelError(f"{path}: {what} cannot be read {reason}") from error

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal, TypeVar
+from typing import Literal
 
 import torch
-from torch import nn
 
 from palate.core import ModelError
 from palate.core.process import AUTO, note_dtype
 from palate.models.devices import current_device
-from palate.models.shards import is_shared_out
-from palate.models.shared_layers import shards_of
 
-M = TypeVar("M", bound=nn.Module)
 DType = Literal["auto", "float32", "bfloat16", "float16"]
 DTYPES: dict[str, torch.dtype] = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -42,17 +38,3 @@ def _has_bfloat16(device: torch.device) -> bool:
         return False
     with torch.cuda.device(device):
         return torch.cuda.is_bf16_supported(including_emulation=False)
-
-
-def cast_parameters(module: M, dtype: torch.dtype) -> M:
-    """Let the parameters of a module have this type, and return it.
-
-    Packed weights of 4 bits and the buffers stay as they are. `module.to(dtype)` would round the frequencies of rotary positions too, and
-    in bfloat16 the angles of distant tokens would be wrong.
-    """
-    for shards in shards_of(module):
-        shards.cast(dtype)
-    for p in module.parameters():
-        if p.is_floating_point() and not is_shared_out(p):
-            p.data = p.data.to(dtype)
-    return module

@@ -24,13 +24,14 @@ from palate.models.encoders import is_encoder
 from palate.models.four_bit import FourBit, quantised
 from palate.models.heads import encoder_with_heads, headed, padding_at_ends, scoring_layer, scoring_tokenizer, with_padding
 from palate.models.likelihood import NOTE_NAME, PREFIX, Likelihood, attach, attach_stored, likelihood_of, of_policy, state_columns
-from palate.models.load import base_policy, check_vocabulary, load_config, load_module, load_policy, stored_dtype
+from palate.models.load import base_policy, check_vocabulary, load_config, load_policy, stored_dtype
 from palate.models.mean_pooling import last_token_again, mean_of_branches, mean_of_rows, pool_mean, pools_mean, require_stored
+from palate.models.model_files import load_module
 from palate.models.parts import joined_parts
 from palate.models.paths import AttentionPath, choose_path, longest_input, padded_rows
-from palate.models.precision import DType, cast_parameters, dtype_of
+from palate.models.precision import DType, dtype_of
 from palate.models.reward_file import REWARD_FILE, Normalisation, RewardFile
-from palate.models.tensor_files import writing_tensors
+from palate.models.shared_layers import share_out, whole_on_cpu
 from palate.models.transformers_io import save_pair, save_tokenizer
 from palate.text.ends import end_ids
 from palate.text.pack import PackedBatch
@@ -172,16 +173,14 @@ class ScalarModel:
             if self.likelihood is not None:
                 self.likelihood.save(directory)
         else:
-            with writing_tensors(directory):
-                self.adapters.save(directory)
+            self.adapters.save(directory)
             save_tokenizer(self.tokenizer, directory)
         self.save_heads(directory)
 
     def save_heads(self, directory: str | Path) -> None:
         """Write reward.json to a directory that already has the model. It also says which tokenizer the heads were trained with."""
         coefficients = None if self.likelihood is None else self.likelihood.stored()
-        digest = tokenizer_digest(self.tokenizer)
-        scale = self.normalisation
+        digest, scale = tokenizer_digest(self.tokenizer), self.normalisation
         pooling = "mean" if pools_mean(self.module.config) else None
         RewardFile(self.heads, scale.gain, scale.bias, coefficients, digest, scale.members, pooling).write(directory)
 
@@ -211,8 +210,9 @@ def load_scalar(path: str | Path, *, dtype: DType = "float32", merge_adapter: bo
         ModelError: as `load_policy`, or there is no scalar head, or reward.json does not fit.
     """
     if is_adapter(path):
-        model = _with_adapter_at(Path(path), four_bit, merge=merge_adapter)
-        cast_parameters(model.module, dtype_of(dtype))
+        with whole_on_cpu(when=merge_adapter) as sharing:
+            model = _with_adapter_at(Path(path), four_bit, merge=merge_adapter)
+        share_out(model.module, sharing, dtype_of(dtype))
         return model
     module = load_module(AutoModelForSequenceClassification, path, load_config(path), dtype)
     tokenizer = scoring_tokenizer(module, path)

@@ -69,8 +69,18 @@ class _Piece:
 class Shards:
     """The layers of one model, shared out. All ranks must make it, `cast` it and leave it in the same order; all else is up to each."""
 
-    def __init__(self, layers: Sequence[tuple[nn.Module, Sequence[nn.Parameter]]], windows: SharingRanks, device: torch.device) -> None:
-        """Take `layers` apart, each with the weights to share out, and move the slices to `device`."""
+    def __init__(
+        self,
+        layers: Sequence[tuple[nn.Module, Sequence[nn.Parameter]]],
+        windows: SharingRanks,
+        device: torch.device,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        """Take `layers` apart, each with the weights to share out, and move the slices to `device`.
+
+        Slices have the type `dtype`, except those of packed weights; None keeps the types of the weights. Of each weight a rank reads only
+        its slice, so weights that are mapped from a file need no memory of their own.
+        """
         self._windows, self._device = windows, device
         self._here: int | None = None
         """The layer that is put together."""
@@ -80,14 +90,14 @@ class Shards:
         sizes: dict[torch.dtype, int] = {}
         for _, weights in layers:
             self._pieces.append(pieces := {})
-            for dtype in dict.fromkeys(p.dtype for p in weights):
+            for was in dict.fromkeys(p.dtype for p in weights):
                 starts, total = {}, 0
-                for p in (p for p in weights if p.dtype == dtype):
+                for p in (p for p in weights if p.dtype == was):
                     starts[id(p)], total = (p, total), total + p.numel()
                 length = -(-total // windows.world)
-                pieces[dtype] = _Piece(starts, length, sizes.get(dtype, 0), torch.empty(0))
-                sizes[dtype] = sizes.get(dtype, 0) + length
-        self._parts = {dtype: tuple(windows.open(count, dtype, device)) for dtype, count in sizes.items()}
+                pieces[was] = _Piece(starts, length, sizes.get(was, 0), torch.empty(0))
+                sizes[was] = sizes.get(was, 0) + length
+        self._parts = {was: tuple(windows.open(count, _held(was, dtype), device)) for was, count in sizes.items()}
         """The windows of all ranks, by the type that their weights had at first."""
         for number, (_, weights) in enumerate(layers):
             for p in weights:
@@ -176,6 +186,12 @@ class Shards:
             self._prepare(number)
         self._windows.meet(self._device)
 
+    def leave(self, p: nn.Parameter) -> None:
+        """Give one weight memory of its own again."""
+        self.gather(home_of(p)[1])
+        del self._piece_of(p)[1].starts[id(p)], _HOMES[p]
+        p.data = p.data.clone()
+
     def undo(self) -> None:
         """Give every weight memory of its own on the CPU again."""
         for number, pieces in enumerate(self._pieces):
@@ -229,6 +245,11 @@ class Shards:
 
     def _before_backward(self, number: int, _gradient: Tensor) -> None:
         self.gather(number)
+
+
+def _held(was: torch.dtype, dtype: torch.dtype | None) -> torch.dtype:
+    """Return the type of the slices of weights that had the type `was`."""
+    return dtype if dtype is not None and was.is_floating_point else was
 
 
 _HOMES: Any = WeakTensorKeyDictionary()

@@ -4,38 +4,99 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from palate.core import ModelError
+from palate.core.process import computing_on, shard_now
 from palate.models.devices import current_device, memory_of_device, placed
 from palate.models.shards import Shards, SharingRanks, home_of, is_shared_out
 
+M = TypeVar("M", bound=nn.Module)
 
-def share_out(module: nn.Module, windows: SharingRanks | None, *, frozen_only: bool = False) -> None:
-    """Share out the layers of a module and move the rest of it to the process's device; with None as `windows` do nothing.
+_now: SharingRanks | None = None
+"""The ranks that share out the models that are loaded now."""
 
-    Weights that are shared out already stay as they are. `frozen_only` leaves out those that need a gradient.
+
+@contextmanager
+def sharing_out(windows: SharingRanks | None, *, learns: bool) -> Iterator[None]:
+    """A context in which models are shared out over ranks when they are loaded, where the stage does that for such models.
+
+    So no rank ever holds all layers of a model. `learns` says whether all weights of the models learn.
+    """
+    with _sharing(windows if shard_now().takes(learns=learns) else None):
+        yield
+
+
+def sharing_now() -> SharingRanks | None:
+    """Return the ranks that share out the models that are loaded now; None where each holds them whole."""
+    return _now
+
+
+@contextmanager
+def whole_on_cpu(*, when: bool = True) -> Iterator[SharingRanks | None]:
+    """A context in which a model that is to be shared out is loaded whole, in the machine's memory; it yields the ranks that will share it.
+
+    Where nobody shares models out, or `when` is false, it changes nothing and yields None.
+    """
+    sharing = _now if when else None
+    if sharing is None:
+        yield None
+        return
+    with computing_on("cpu"), _sharing(None):
+        yield sharing
+
+
+@contextmanager
+def _sharing(windows: SharingRanks | None) -> Iterator[None]:
+    global _now
+    before, _now = _now, windows
+    try:
+        yield
+    finally:
+        _now = before
+
+
+def share_out(module: nn.Module, windows: SharingRanks | None, dtype: torch.dtype | None = None) -> None:
+    """Share out the layers of a module and move the rest of it to the process's device; with None as `windows` leave it where it is.
+
+    Weights that are shared out already stay so. Parameters take the type `dtype`, unless that is None, as in `cast_parameters`.
 
     Raises:
         ModelError: it is a model of transformers in which there are no layers to be found.
     """
     if windows is None:
+        if dtype is not None:
+            cast_parameters(module, dtype)
         return
     if isinstance(module, PreTrainedModel) and not layers_of(module):
         raise ModelError(f"shard: no layers are found in {type(module).__name__}, so ranks cannot share them out. Use shard none")
-    chosen = [
-        (layer, [p for p in weights if not is_shared_out(p) and not (frozen_only and p.requires_grad)])
-        for layer, weights in layers_of(module)
-    ]
+    chosen = [(layer, [p for p in weights if not is_shared_out(p)]) for layer, weights in layers_of(module)]
     if any(weights for _, weights in chosen):
-        Shards([(layer, weights) for layer, weights in chosen if weights], windows, current_device())
+        Shards([(layer, weights) for layer, weights in chosen if weights], windows, current_device(), dtype)
+    if dtype is not None:
+        cast_parameters(module, dtype)
     if isinstance(module, PreTrainedModel):
         placed(module, current_device())
     else:
         module.to(current_device())
+
+
+def cast_parameters(module: M, dtype: torch.dtype) -> M:
+    """Let the parameters of a module have this type, and return it.
+
+    Packed weights of 4 bits and the buffers stay as they are. `module.to(dtype)` would round the frequencies of rotary positions too, and
+    in bfloat16 the angles of distant tokens would be wrong.
+    """
+    for shards in shards_of(module):
+        shards.cast(dtype)
+    for p in module.parameters():
+        if p.is_floating_point() and not is_shared_out(p):
+            p.data = p.data.to(dtype)
+    return module
 
 
 def layers_of(module: nn.Module) -> list[tuple[nn.Module, list[nn.Parameter]]]:
@@ -91,11 +152,22 @@ def settle(weights: Iterable[Tensor]) -> None:
 
 def on_host(p: Tensor) -> Tensor:
     """Return the numbers of a weight on the CPU. A weight that is shared out is put together for it."""
-    if not is_shared_out(p):
-        return p.detach().cpu()
-    shards, number = home_of(p)
-    shards.gather(number)
-    return p.detach().to("cpu", copy=True)
+    return readable(p).detach().to("cpu", copy=is_shared_out(p))
+
+
+def readable(p: Tensor) -> Tensor:
+    """Return a weight after its layer was put together, if it is shared out. It can be read until another layer is put together."""
+    if is_shared_out(p):
+        shards, number = home_of(p)
+        shards.gather(number)
+    return p
+
+
+def take_back(module: nn.Module, endings: tuple[str, ...]) -> None:
+    """Give every rank whole weights of the parts of `module` whose names have one of these endings, because they are to be copied."""
+    for p in {p for name, part in module.named_modules() if name.endswith(endings) for p in part.parameters()}:
+        if is_shared_out(p):
+            home_of(p)[0].leave(p)
 
 
 def make_whole(module: nn.Module) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -50,10 +50,10 @@ def save_pair(module: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, direc
     save_tokenizer(tokenizer, directory)
 
 
-def on_cpu(module: nn.Module) -> dict[str, Tensor]:
+def on_cpu(module: nn.Module, is_wanted: Callable[[str, Tensor], bool] = lambda _name, _weight: True) -> dict[str, Tensor]:
     """Return the weights by name, on the CPU. A weight with several names is one tensor, so that transformers knows it is tied."""
     copies: dict[int, Tensor] = {}
-    named = module.state_dict(keep_vars=True)
+    named = {name: x for name, x in module.state_dict(keep_vars=True).items() if is_wanted(name, x)}
     for x in named.values():
         if id(x) not in copies:
             copies[id(x)] = on_host(x)

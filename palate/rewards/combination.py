@@ -142,8 +142,6 @@ class RewardModels:
         merges = not has_adapters(each)
         rewards = {path: LearnedReward.load(model_at(path), dtype=dtype, merge_adapter=merges) for path in each}
         share_bases(rewards.values())
-        for reward in rewards.values():
-            reward.share_out()
         return RewardModels(rewards, ensemble, max_tokens)
 
     @property

@@ -80,12 +80,10 @@ class CompletionScorer:
             ConfigError: a part cannot be opened.
         """
         if reward is not None and len(models_at(reward)) == 1:
-            return CompletionScorer(run, reward, LearnedReward.load(model_at(reward), sampled_with, dtype=dtype).share_out())
+            return CompletionScorer(run, reward, LearnedReward.load(model_at(reward), sampled_with, dtype=dtype))
         if reward is not None:
             rewards = {"reward": ModelReward(model=(reward,))}
         parts = Composition.load(rewards, sampled_with, max_failed=MAX_UNSCORED, run=run)
-        for model in parts.models.values():
-            model.share_out()
         return CompletionScorer(run, f"rewards ({', '.join(rewards)})", parts)
 
     def check_prompts(self, prompts: Sequence[Prompt]) -> None:

@@ -15,13 +15,12 @@ from torch import Tensor
 
 from palate.config.artifacts import model_at
 from palate.core import Completion, DataError, Prompt, TrainingError
-from palate.core.process import before_sharing_out
 from palate.distributed.sharing import microbatches, shared
 from palate.distributed.windows import windows
 from palate.models.four_bit import FourBit
 from palate.models.precision import DType
 from palate.models.scalar import ScalarModel, load_scalar
-from palate.models.shared_layers import share_out
+from palate.models.shared_layers import sharing_out
 from palate.runs.run import Run
 from palate.text.pack import PackedBatch, Tree, pack
 from palate.text.spans import NO_LIMIT, preference_tree
@@ -149,7 +148,7 @@ class LearnedReward:
         dtype: DType = "float32",
         four_bit: FourBit | None = None,
     ) -> LearnedReward:
-        """Load the reward model in a directory, with frozen weights. Call `share_out` when they will not change any more.
+        """Load the reward model in a directory, with frozen weights, which ranks share out where the stage does that.
 
         Args:
             path: the directory.
@@ -158,15 +157,10 @@ class LearnedReward:
             dtype: the type that the model computes in.
             four_bit: how the base of an adapter that stays beside it is quantised; None leaves it as it is.
         """
-        with before_sharing_out(learns=False):
+        with sharing_out(windows(), learns=False):
             model = load_scalar(path, dtype=dtype, merge_adapter=merge_adapter, four_bit=four_bit)
         model.module.requires_grad_(requires_grad=False)
         return LearnedReward(model, sampled_with)
-
-    def share_out(self) -> LearnedReward:
-        """Share the weights out over ranks, where the stage does that, and return this reward. All ranks must call it."""
-        share_out(self.model.module, windows())
-        return self
 
     def score_trees(self, trees: Sequence[Tree]) -> Tensor:
         """Return normalised scores (b, h) of all branches, trees in order, branches in order; trees are in the model's own tokens."""

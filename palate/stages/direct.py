@@ -12,7 +12,6 @@ from torch import Tensor
 from palate.config.artifacts import model_at
 from palate.config.types import Amount, Count, ModelInput, name_of_kind
 from palate.core import ConfigError, DataError, TrainingError, derive_seed
-from palate.core.process import before_sharing_out
 from palate.data.data_sources import DataInput, check_unweighted, data_name, read_data, sources_of
 from palate.data.formats import MEAN, ColumnTypes, Recognised, read_preferences
 from palate.distributed.windows import windows
@@ -21,7 +20,7 @@ from palate.models.adapters import LoRA, four_bit_of
 from palate.models.causal import CausalPolicy
 from palate.models.load import load_policy, load_reference
 from palate.models.precision import DType, dtype_of
-from palate.models.shared_layers import share_out
+from palate.models.shared_layers import sharing_out
 from palate.objectives.direct import DPO, KTO, DirectObjective
 from palate.objectives.reduce import Sums
 from palate.runs.run import Run
@@ -159,7 +158,7 @@ class Direct:
     def run(self, run: Run) -> None:
         """Train the policy and save it as `model/`."""
         base, dtype = model_at(self.model), dtype_of(self._dtype)
-        with before_sharing_out(learns=self.adapters is None):
+        with sharing_out(windows(), learns=self.adapters is None):
             policy = load_policy(base, four_bit=four_bit_of(self.adapters))
         policy = trainable(run, policy, base, self.adapters, checkpoint_activations=self.checkpoint_activations)
         examples = self._examples(run, policy, self.preferences, "preferences.jsonl", self.limit)
@@ -209,9 +208,9 @@ class Direct:
             return UniformReference()
         model = policy
         if self.reference is not None:
-            with before_sharing_out(learns=False):
+            with sharing_out(windows(), learns=False):
                 model = load_reference(model_at(self.reference), policy, longest, dtype=self._dtype)
-            share_out(model.module.requires_grad_(requires_grad=False), windows())
+            model.module.requires_grad_(requires_grad=False)
         return FixedReference(model) if self.reference_update is None else MovingReference(model, self.reference_update)
 
     def _examples(self, run: Run, policy: CausalPolicy, data: DataInput, name: str, limit: int | None) -> list[Any]:

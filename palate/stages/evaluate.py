@@ -19,7 +19,6 @@ from palate.config.artifacts import file_at, model_at
 from palate.config.functions import load_gold, load_probe
 from palate.config.types import Count, FunctionInput, Input, ModelInput
 from palate.core import Completion, ConfigError, Conversation, DataError, Prompt, Sampling, derive_seed
-from palate.core.process import before_sharing_out
 from palate.data.data_sources import DataInput, check_unweighted, content_beside_source, data_name
 from palate.data.formats import ColumnTypes, Recognised, read_samples
 from palate.data.jsonl import write_rows
@@ -39,7 +38,7 @@ from palate.evaluation.training_prompts import prompt_digest
 from palate.models.causal import CausalPolicy
 from palate.models.load import load_policy, load_reference
 from palate.models.precision import DType
-from palate.models.shared_layers import share_out
+from palate.models.shared_layers import sharing_out
 from palate.objectives.kl import k1
 from palate.rewards.completion_scores import CompletionScorer
 from palate.rewards.composition import RewardPart
@@ -269,9 +268,8 @@ class Evaluate:
         """Return the KL of each completion to the reference by k1, summed over its tokens, nats."""
         assert self.reference is not None
         trees = [Tree(prompt_ids(policy.tokenizer, prompt), (Branch(c.ids, (True,) * len(c.ids)),)) for prompt, c in completions]
-        with before_sharing_out(learns=False):
+        with sharing_out(windows(), learns=False):
             reference = load_reference(model_at(self.reference), policy, longest_of(trees), dtype=self.dtype)
-        share_out(reference.module, windows())
 
         def measured(part: list[int]) -> Tensor:
             batch = pack([trees[k] for k in part])

@@ -17,6 +17,7 @@ from palate.data.data_sources import DataInput, check_unweighted, data_name, rea
 from palate.data.formats import ColumnTypes, Recognised, read_preferences
 from palate.data.jsonl import write_rows
 from palate.data.splits import split_held_out
+from palate.distributed.windows import windows
 from palate.evaluation.active_learning import DrawnMembers, ask_next
 from palate.evaluation.label_curve import measured_curve
 from palate.evaluation.reward_change import (
@@ -33,6 +34,7 @@ from palate.evaluation.reward_change import (
 from palate.evaluation.reward_model import card_of, normalisation_of, reference_samples
 from palate.models.precision import DType, dtype_of
 from palate.models.scalar import ScalarModel, load_scalar
+from palate.models.shared_layers import sharing_out
 from palate.objectives.bradley_terry import BradleyTerry
 from palate.rewards.learned import LearnedReward
 from palate.runs.run import Run
@@ -100,7 +102,10 @@ class Refresh:
     def run(self, run: Run) -> None:
         """Train and compare; save `model/` with its report card, and the comparison: `summary.json`, `refresh.html`, `rescored.jsonl`."""
         directory = model_at(self.reward)
-        before, model = load_scalar(directory), load_scalar(directory)
+        with sharing_out(windows(), learns=False):
+            before = load_scalar(directory)
+        with sharing_out(windows(), learns=True):
+            model = load_scalar(directory)
         before.module.requires_grad_(requires_grad=False)
         new = self._read(run, self.preferences, "preferences.jsonl", model)
         train, test = split_held_out(new, self.held_out_share, derive_seed(run.seed, "held_out"))
@@ -126,7 +131,8 @@ class Refresh:
         card_of(overall, spread).write(run.directory / "model")
 
         def accuracy(tracker: Tracker, part: Sequence[Preference]) -> tuple[float, int]:
-            further = load_scalar(directory)
+            with sharing_out(windows(), learns=True):
+                further = load_scalar(directory)
             self._train(run, tracker, further, [*part, *self._replayed(run, old, part)])
             return accuracy_of(ComparedPredictions.of(before, further, test).summary())
 

@@ -13,13 +13,13 @@ from torch import nn
 from palate.config.artifacts import model_at
 from palate.config.types import Amount, Count, ModelInput, name_of_kind
 from palate.core import ConfigError, DataError, Preference, derive_seed
-from palate.core.process import before_sharing_out
 from palate.data.data_sources import DataInput, check_unweighted, data_name, read_data, sources_of, taking_turns
 from palate.data.formats import MEAN, ColumnTypes, Recognised, read_preferences
 from palate.data.jsonl import write_rows
 from palate.data.prompt_region import PromptRegion
 from palate.data.splits import shuffled, split_held_out
 from palate.distributed.ranks import from_writer
+from palate.distributed.windows import windows
 from palate.evaluation.active_learning import DrawnMembers, TrainedMembers, ask_next
 from palate.evaluation.ensemble_summary import ensemble_summary, joined_predictions
 from palate.evaluation.reward_check.length_effect import length_of_rows
@@ -36,6 +36,7 @@ from palate.models.adapters import LoRA, four_bit_of
 from palate.models.precision import DType, dtype_of
 from palate.models.reward_file import member_heads
 from palate.models.scalar import ScalarModel, scalar_from
+from palate.models.shared_layers import sharing_out
 from palate.objectives.bradley_terry import BradleyTerry
 from palate.objectives.reward_objectives import RewardObjective
 from palate.rewards.combination import RewardModels
@@ -257,15 +258,14 @@ class Reward:
         # Prompts that choose the weights come after those that train them, so the numbers of the latter count from 0.
         count = sum(prompt.preferences[0].prompt.conversation not in choosing_conversations for prompt in data.judged)
         if not count:
-            unused = sorted(set(data.unused))
-            raise DataError(f"{name}: {name_of_kind(self.objective)} can use none of the preferences; {unused}")
+            raise DataError(f"{name}: {name_of_kind(self.objective)} can use none of the preferences; {sorted(set(data.unused))}")
         return RewardTask(dimensions, dimensions, data, count, train_prompts, told_apart(test_prompts))
 
     def _untrained(self, run: Run, dimensions: tuple[str, ...], heads_of: Run) -> ScalarModel:
         """Return the model as it will learn, with new heads, drawn from the seed of the run `heads_of`."""
         base = model_at(self.model)
         heads = dimensions if self.members is None or self.members.trunk == "own" else member_heads(dimensions, self.members.count)
-        with before_sharing_out(learns=self.adapters is None):
+        with sharing_out(windows(), learns=self.adapters is None):
             fresh = scalar_from(
                 base,
                 heads if self.length_head is None else with_length(heads),

@@ -6,13 +6,14 @@ from dataclasses import dataclass, field
 
 from palate.config.artifacts import model_at
 from palate.config.types import Amount, Count, ModelInput
-from palate.core.process import before_sharing_out
 from palate.data.data_sources import DataInput, check_unweighted, data_name, sources_of, stream_data
 from palate.data.formats import ColumnTypes, Further, Recognised, stream_demonstrations
+from palate.distributed.windows import windows
 from palate.models.adapters import LoRA, four_bit_of
 from palate.models.causal import CausalPolicy
 from palate.models.load import load_policy
 from palate.models.precision import DType, dtype_of
+from palate.models.shared_layers import sharing_out
 from palate.objectives.supervised import CrossEntropy, SupervisedObjective
 from palate.runs.run import Run
 from palate.text.remarks import demonstration_remarks
@@ -75,7 +76,7 @@ class SFT:
     def run(self, run: Run) -> None:
         """Train the model and save it as `model/`."""
         base = model_at(self.model)
-        with before_sharing_out(learns=self.adapters is None):
+        with sharing_out(windows(), learns=self.adapters is None):
             policy = load_policy(base, four_bit=four_bit_of(self.adapters))
         policy = trainable(run, policy, base, self.adapters, checkpoint_activations=self.checkpoint_activations)
         trees = self._trees(run, policy, self.data, "trees", self.limit)

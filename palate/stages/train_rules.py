@@ -17,6 +17,7 @@ from palate.data.jsonl import write_rows
 from palate.data.rule_file import RuleFile, WrittenRule
 from palate.data.splits import split_held_out
 from palate.distributed.sharing import microbatches
+from palate.distributed.windows import windows
 from palate.evaluation.rule_figures import RuleFigures, figures_of, findings
 from palate.evaluation.rule_tests import program_truths, rule_predictions
 from palate.evaluation.rule_votes import RuledCompletion, by_rule, read_rule_votes
@@ -25,6 +26,7 @@ from palate.models.likelihood import attach
 from palate.models.precision import DType, dtype_of
 from palate.models.reward_file import REWARD_FILE
 from palate.models.scalar import ScalarModel, load_scalar, scalar_from
+from palate.models.shared_layers import sharing_out
 from palate.models.surprise import Surprise
 from palate.objectives.breach_loss import BreachScores, breach_loss
 from palate.objectives.reduce import Sums
@@ -147,7 +149,8 @@ class TrainRules:
         if (Path(base) / REWARD_FILE).is_file():
             return trainable(run, self._former(base), base, None, checkpoint_activations=self.checkpoint_activations)
         seed, four_bit = derive_seed(run.seed, "heads"), four_bit_of(self.adapters)
-        fresh = scalar_from(base, (HEAD,), seed=seed, four_bit=four_bit, start=self.answers or "random")
+        with sharing_out(windows(), learns=self.adapters is None):
+            fresh = scalar_from(base, (HEAD,), seed=seed, four_bit=four_bit, start=self.answers or "random")
         if self.score == "with_surprise":
             size = fresh.module.config.get_text_config()
             if not size.tie_word_embeddings:
@@ -166,7 +169,8 @@ class TrainRules:
             ConfigError: a setting does not fit it, or the test could hold prompts that it has learned from.
             ModelError: it is a reward model.
         """
-        model = load_scalar(base)
+        with sharing_out(windows(), learns=True):
+            model = load_scalar(base)
         RuleClassifier(LearnedReward(model), base)
         score = "with_surprise" if isinstance(model.likelihood, Surprise) else "last_token"
         if score != self.score:

@@ -29,8 +29,7 @@ from palate.distributed.ranks import ranks
 from palate.distributed.sharing import mine, rejoined
 from palate.distributed.windows import windows
 from palate.models.devices import current_device
-from palate.models.precision import cast_parameters
-from palate.models.shared_layers import share_out
+from palate.models.shared_layers import cast_parameters, share_out
 from palate.models.tensor_files import save_tensors
 from palate.objectives.reduce import Sums, Totals
 from palate.training.loss_scale import LossScale
@@ -56,7 +55,7 @@ class Learner:
     def __init__(self, modules: Mapping[str, nn.Module], optimizer: AdamW, total_steps: int, *, dtype: torch.dtype = torch.float32) -> None:
         """Make the float32 `modules` compute in `dtype`; their parameters that require a gradient will learn.
 
-        Where ranks share out weights, the modules may rest in the machine's memory. They are on the device afterwards.
+        Where ranks share out weights that learn, they share out those of modules that learn as a whole.
         """
         self.modules = dict(modules)
         self.total_steps = total_steps
@@ -79,7 +78,9 @@ class Learner:
             for module in self.modules.values():
                 cast_parameters(module, dtype)
         for module in self.modules.values():
-            share_out(module, sharing, frozen_only=shard_now().kind != ALL)
+            # Models from files are shared out already. This is for new ones; small weights that learn beside frozen ones stay whole.
+            if shard_now().kind == ALL and all(p.requires_grad for p in module.parameters()):
+                share_out(module, sharing)
         self._weights.watch()
 
     def step(self, batches: Iterable[B], loss: Callable[[B], Sums]) -> dict[str, float]:

@@ -58,11 +58,11 @@ def trained(run: Run, model: M, adapters: LoRA | None, learner: Learner) -> M:
     the base is an adapter, it is written merged to `base/`; or the new adapter does not stay in the run, if `model/` holds it anyway.
 
     The adapter is then merged into its base as it is on disk, because the one in memory may have a narrower type. A policy is only written
-    now, and its device may be too small for the whole of it in float32: it is merged on the CPU.
+    now, and its device may be too small for the whole of it in float32: it is merged on the CPU, by the writer alone.
     """
     learner.release()
     model.module.eval()
-    if adapters is None:
+    if adapters is None or (isinstance(model, CausalPolicy) and not ranks().is_writer):
         return model
     directory = run.directory / "adapter"
     if model.adapters is not None and is_adapter(model.adapters.base):

@@ -20,7 +20,7 @@ from torch.utils.hooks import RemovableHandle
 
 from palate.distributed.ranks import Ranks
 from palate.models.shards import is_shared_out
-from palate.models.shared_layers import put, settle
+from palate.models.shared_layers import put, readable, settle
 from palate.training.optimizer import AdamW
 
 BUCKET = 1 << 26
@@ -35,7 +35,7 @@ class Bucket:
         used: the modules' parameters, by name.
         starts: where each begins.
         own: (n,) this rank's slice of the float32 weights.
-        gradient: (n,) this rank's slice of the summed gradient.
+        gradient: (n,) this rank's slice of the summed gradient; it has memory from the first step on.
         pieces: what of each weight lies in the slice, as a view of `own` with where it begins there; a weight may have none.
     """
 
@@ -52,15 +52,16 @@ class Bucket:
         for name, p in used.items():
             starts[name], total = total, total + p.numel()
         size = -(-total // group.world)
-        whole = _flat(used, size * group.world, next(iter(used.values())).device)
         first = group.rank * size
-        own = whole[first : first + size].to(device, copy=True)
+        own = torch.zeros(size, device=device)
         pieces = {}
         for name, p in used.items():
             start, end = max(starts[name] - first, 0), min(starts[name] + p.numel() - first, size)
             if start < end:
+                low = first + start - starts[name]
+                own[start:end].copy_(readable(p).detach().reshape(-1)[low : low + end - start])
                 pieces[name] = (nn.Parameter(own[start:end]), start)
-        return Bucket(used, starts, own, torch.zeros_like(own), pieces)
+        return Bucket(used, starts, own, own.new_empty(0), pieces)
 
     def named(self, whole: Tensor) -> Iterator[tuple[str, Tensor]]:
         """Yield the weights of a whole bucket by name, as views of it."""
@@ -99,7 +100,7 @@ class SlicedWeights:
         self._with_gradient.clear()
         self._resting.clear()
         for bucket in self._buckets:
-            bucket.gradient.zero_()
+            bucket.gradient = bucket.gradient.zero_() if len(bucket.gradient) else torch.zeros_like(bucket.own)
         for p in self._used.values():
             p.grad = None
 

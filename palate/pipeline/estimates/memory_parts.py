@@ -94,7 +94,6 @@ class MemoryScript:
         phases: the fullest moment of each phase so far.
         host: bytes of the machine's own memory that are needed at one moment.
         resting: bytes of the machine's own memory that are needed all the time, by weights that wait there.
-        waiting: bytes of the machine's own memory of models that are loaded and not yet shared out over ranks.
     """
 
     gaps: float = 0.0
@@ -102,7 +101,6 @@ class MemoryScript:
     phases: dict[PhaseName, tuple[MemoryPart, ...]] = field(default_factory=dict)
     host: float = 0.0
     resting: float = 0.0
-    waiting: float = 0.0
 
     def hold(self, role: str, kind: str, size: float) -> None:
         """Have these bytes from now on, in place of those of the same role and kind."""

@@ -17,10 +17,11 @@ from palate.pipeline.estimates.role_memory import (
     load,
     load_frozen,
     load_trained,
+    make_learner,
     sample,
     sampler_settings,
     score,
-    start_learning,
+    take_steps,
     trained_of,
     width_of,
     write,
@@ -77,21 +78,23 @@ def _load_roles(
     reference = origins.get(REFERENCE, policy if stage.adapters is None else None)
     load_trained(script, machine, "policy", policy, trained)
     if reference is not None:
-        load(script, machine, "reference", reference, rests=machine.rests(learns=REFERENCE not in origins))
+        load(script, machine, "reference", reference, learns=False)
     rewards = rewards_of(origins)
     for role, reward in rewards.items():
         if reward.rank is not None and trained.is_packed:
             load_trained(script, machine, role, reward, replace(trained, shape=reward.shape))
         else:
-            load(script, machine, role, reward, rests=machine.rests(learns=False))
+            load(script, machine, role, reward, learns=False)
     value = _value(stage, policy, rewards)
     learned = {"policy": learned_by(policy, trained)}
     if value is not None:
         learned["value"] = learned_by(value, trained)
         load_trained(script, machine, "value", value, replace(trained, shape=value.shape))
-    for role, origin in (("policy", policy), ("value", value)):
-        if origin is not None:
-            start_learning(script, machine, role, origin, trained, learned[role], stage.optimizer.state)
+    learning = [(role, origin) for role, origin in (("policy", policy), ("value", value)) if origin is not None]
+    for role, origin in learning:
+        make_learner(script, machine, role, origin, trained, learned[role])
+    for role, origin in learning:
+        take_steps(script, machine, role, origin, trained, learned[role], stage.optimizer.state)
     _hold_reference(script, machine, trained, policy, reference)
     if stage.adapters is not None:
         _share(script, machine, trained, policy, value, rewards)

@@ -65,8 +65,8 @@ class Machine:
         """Return how many ranks share out a model, of which all weights learn or some are frozen."""
         return min(self.ranks, self.shard.ranks or MACHINE) if self.shard.takes(learns=learns) else 1
 
-    def rests(self, *, learns: bool) -> bool:
-        """Return whether such a model is loaded into the machine's memory beside a GPU."""
+    def shares_on_gpu(self, *, learns: bool) -> bool:
+        """Return whether ranks share out such a model over GPUs."""
         return self.is_gpu and self.sharers(learns=learns) > 1
 
     @property
@@ -175,7 +175,7 @@ def learned_numbers(origin: ModelOrigin, adapters: LoRA | None) -> int:
 def load_trained(script: MemoryScript, machine: Machine, role: str, origin: ModelOrigin, trained: Trained) -> None:
     """Load a model that will learn: in float32; or on the CPU, layer by layer packed in 4 bits."""
     if not trained.is_packed:
-        load(script, machine, role, origin, rests=machine.rests(learns=trained.rank is None))
+        load(script, machine, role, origin, learns=trained.rank is None)
         return
     script.hold(role, "weights", frozen_bytes(origin, trained, WIDE))
     read = trained.width * origin.size
@@ -186,32 +186,38 @@ def load_trained(script: MemoryScript, machine: Machine, role: str, origin: Mode
         script.moment("load", [MemoryPart(role, "weights while loading", read)])
 
 
-def load(script: MemoryScript, machine: Machine, role: str, origin: ModelOrigin, *, width: int = WIDE, rests: bool = False) -> None:
-    """Load a model in float32, or with numbers of this width; one that `rests` stays in the machine's memory."""
-    script.hold(role, "weights", 0.0 if rests else width * origin.size)
+def load(script: MemoryScript, machine: Machine, role: str, origin: ModelOrigin, *, width: int = WIDE, learns: bool | None = None) -> None:
+    """Load a model in float32, or with numbers of this width.
+
+    With `learns`, which says whether all its weights learn, ranks share it out where the stage does that. They copy their slices of the
+    layers from the file, which is mapped, and so need memory of the machine for the rest alone. Without it each holds all of it.
+    """
+    whole = width * origin.size
+    held = whole if learns is None else device_bytes(machine, origin, whole, width, learns=learns)
+    script.hold(role, "weights", held)
     script.moment("load")
     if machine.is_gpu:
-        read = width * origin.size * machine.ranks
-        script.needs_host(script.waiting + read)
-        script.waiting += read if rests else 0.0
+        script.needs_host(machine.ranks * (whole if held == whole else width * (origin.size - origin.shape.layer_numbers)))
 
 
 def load_frozen(script: MemoryScript, machine: Machine, role: str, origin: ModelOrigin, width: int) -> None:
     """Load a model that does not learn, and share it out over ranks where the stage does that."""
-    load(script, machine, role, origin, width=width, rests=machine.rests(learns=False))
-    script.hold(role, "weights", device_bytes(machine, origin, width * origin.size, width, learns=False))
-    script.waiting = 0.0
+    load(script, machine, role, origin, width=width, learns=False)
 
 
 def make_learner(script: MemoryScript, machine: Machine, role: str, origin: ModelOrigin, trained: Trained, learned: int) -> None:
     """Hold what a learner does before its first step: weights in the computing type, and float32 weights."""
-    adapter = learned if trained.rank is not None else 0
-    script.waiting = 0.0
-    whole = frozen_bytes(origin, trained, trained.width)
-    held = device_bytes(machine, origin, whole, trained.width, learns=trained.rank is None)
-    script.hold(role, "weights", held + trained.width * adapter)
+    learns, adapter = trained.rank is None, learned if trained.rank is not None else 0
     if machine.ranks > 1 or trained.width != WIDE:
         script.hold(role, "float32 weights", WIDE * learned / machine.ranks)
+    sharers = machine.sharers(learns=learns)
+    is_cast = sharers > 1 and not trained.is_packed and trained.width != WIDE
+    layers = origin.shape.layer_numbers
+    narrow = MemoryPart(role, "weights in another type", trained.width * (layers / sharers + origin.size - layers))
+    script.moment("load", apart=[narrow] if is_cast else [])  # weights in float32 are still there
+    whole = frozen_bytes(origin, trained, trained.width)
+    held = device_bytes(machine, origin, whole, trained.width, learns=learns)
+    script.hold(role, "weights", held + trained.width * adapter)
 
 
 def start_learning(
@@ -219,12 +225,17 @@ def start_learning(
 ) -> None:
     """Hold what a learner does from its first step on: its weights, gradients and moments of the type `state`."""
     make_learner(script, machine, role, origin, trained, learned)
+    take_steps(script, machine, role, origin, trained, learned, state)
+
+
+def take_steps(script: MemoryScript, machine: Machine, role: str, origin: ModelOrigin, trained: Trained, learned: int, state: str) -> None:
+    """Hold what a learner that was made has from its first step on: gradients, and moments of the type `state`."""
     share = machine.ranks
     script.hold(role, "gradients", WIDE * learned / share)
     script.hold(role, "moments", MOMENTS[state] * learned / share)
     if machine.is_gpu:
         script.needs_host(3 * WIDE * learned)  # a checkpoint is gathered on its way to the disk
-        if machine.rests(learns=True) and trained.rank is None:
+        if machine.shares_on_gpu(learns=True) and trained.rank is None:
             script.needs_host(machine.ranks * trained.width * origin.shape.layer_numbers)  # gradients of a pass
 
 
@@ -233,7 +244,7 @@ def passing_gradients(machine: Machine, role: str, trained: Trained, learned: in
     if machine.ranks == 1:
         return [] if trained.width == WIDE else [MemoryPart(role, "gradients", trained.width * learned)]
     exchanged = 2 * WIDE * min(learned, BUCKET)
-    if machine.rests(learns=True) and trained.rank is None:  # those of layers wait in the machine's memory
+    if machine.shares_on_gpu(learns=True) and trained.rank is None:  # those of layers wait in the machine's memory
         learned -= round(trained.shape.layer_numbers * (1 - 1 / trained.shape.layers))
     return [MemoryPart(role, "gradients", trained.width * learned), MemoryPart("ranks", "exchange", exchanged)]
 
@@ -256,7 +267,7 @@ def write(script: MemoryScript, machine: Machine, role: str, origin: ModelOrigin
         script.drop(role, "weights")  # the float32 weights take their place
     if machine.is_gpu:
         script.moment("write")
-        script.needs_host(whole * (2 * machine.ranks if trained.rank is not None and not origin.heads else 1))
+        script.needs_host(whole * (2 if trained.rank is not None and not origin.heads else 1))
     else:
         # A process on a CPU keeps what was freed. Files of weights are mapped beside it, and merged layers are copies of what was mapped.
         merged = 0 if trained.rank is None else WIDE * origin.shape.linear_numbers

@@ -114,14 +114,14 @@ def _train_rules(script: MemoryScript, machine: Machine, stage: TrainRules, orig
 
 def _refresh(script: MemoryScript, machine: Machine, stage: Refresh, origins: Origins) -> None:
     origin = origins["reward"].scalar()
-    load(script, machine, "reward before", origin)
-    load(script, machine, "reward", origin)
+    load(script, machine, "reward before", origin, learns=False)
+    load(script, machine, "reward", origin, learns=True)
     trained, lengths = trained_of(origin, width_of(stage, machine), None), lengths_of(machine, origin)
     trees = PackedTrees.within(lengths.prompt, lengths.completion, 2, stage.tokens_per_microbatch, stage.prompts_per_step)
     train_alone(script, machine, "reward", origin, trained, trees, stage.optimizer.state)
     if stage.curve:
         script.drop("reward", "moments")
-        load(script, machine, "curve", origin)
+        load(script, machine, "curve", origin, learns=True)
         learned = learned_by(origin, trained)
         start_learning(script, machine, "curve", origin, trained, learned, stage.optimizer.state)
         head = head_bytes(trained, learns=True) if origin.has_vocabulary else 0.0

@@ -27,7 +27,7 @@ from palate.stages.online.measurements import held_out_metrics, held_out_scores,
 from palate.stages.online.online_settings import OnlineSettings
 from palate.stages.online.people_checks import PeopleChecks
 from palate.stages.online.pretraining import Texts
-from palate.stages.online.roles import FrozenModels, learning_policy, make_alike, named_reference, new_value_model
+from palate.stages.online.roles import FrozenModels, learning_policy, make_alike, new_value_model, reference_of
 from palate.stages.online.rollout_sampler import RolloutSampler
 from palate.stages.online.rollouts import Rollouts, Scored, over_trees
 from palate.stages.online.score_metrics import gold_metrics, refusal_share, rewards_by_source, score_metrics, win_rate_metrics
@@ -46,7 +46,7 @@ class Loop:
         self.config, self.run = config, run
         base, dtype = model_at(config.model), dtype_of(config.dtype)
         self.policy = learning_policy(run, base, config.adapters)
-        self.reference = self.policy.reference() if (named := config.kl.reference) is None else named_reference(self.policy, named)
+        self.reference = reference_of(self.policy, base, config.kl.reference)
         self.rewards = Composition.load(
             config.reward_parts(),
             self.policy.tokenizer,

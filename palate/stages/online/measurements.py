@@ -31,7 +31,7 @@ def reward_metrics(scores: Scores) -> dict[str, float]:
 
 def load_held_out(path: str | None, tokenizer: PreTrainedTokenizerBase, dtype: DType) -> LearnedReward | None:
     """Return the held-out reward model at `path`, for completions of this tokenizer; None where there is none."""
-    return None if path is None else LearnedReward.load(model_at(path), tokenizer, dtype=dtype).share_out()
+    return None if path is None else LearnedReward.load(model_at(path), tokenizer, dtype=dtype)
 
 
 def held_out_scores(reward: LearnedReward, rollouts: Rollouts) -> Tensor:

@@ -11,15 +11,14 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from palate.config.artifacts import model_at
-from palate.core.process import WHOLE, before_sharing_out, computing_on, shard_now
+from palate.core.process import WHOLE, computing_on, shard_now
 from palate.distributed.windows import windows
 from palate.models.adapters import LoRA, base_of, four_bit_of
 from palate.models.causal import CausalPolicy
 from palate.models.load import load_policy, load_reference
 from palate.models.offload import Offload, shares_weights
-from palate.models.precision import cast_parameters
-from palate.models.scalar import ScalarModel, load_scalar, scalar_from
-from palate.models.shared_layers import share_out
+from palate.models.scalar import ScalarModel, load_scalar, scalar_from, with_heads
+from palate.models.shared_layers import cast_parameters, sharing_out
 from palate.models.shared_weights import share_frozen
 from palate.rewards.learned import LearnedReward
 from palate.rewards.rule_classifier import HEAD
@@ -30,19 +29,22 @@ from palate.training.model_io import trainable
 
 def learning_policy(run: Run, base: str, adapters: LoRA | None) -> CausalPolicy:
     """Return the policy at `base`, ready to learn."""
-    with before_sharing_out(learns=adapters is None):
+    with sharing_out(windows(), learns=adapters is None):
         policy = load_policy(base, four_bit=four_bit_of(adapters))
     return trainable(run, policy, base, adapters)
 
 
-def named_reference(policy: CausalPolicy, path: str) -> CausalPolicy:
-    """Return the model at `path`, for KL to be measured to.
+def reference_of(policy: CausalPolicy, base: str, named: str | None) -> CausalPolicy:
+    """Return the model to which KL is measured: the one at `named`, or without that name the policy as it starts, from `base`.
 
     Raises:
         ModelError: its ids mean other tokens than the policy's, or it takes fewer tokens.
     """
-    with before_sharing_out(learns=False):
-        reference = load_reference(model_at(path), policy, policy.max_tokens or 0)
+    if named is None and (policy.adapters is not None or shard_now().kind == WHOLE):
+        return policy.reference()
+    # Where ranks share out models, a copy of the policy would be whole for a moment, so it is read again.
+    with sharing_out(windows(), learns=False):
+        reference = load_reference(base if named is None else model_at(named), policy, policy.max_tokens or 0)
     reference.module.requires_grad_(requires_grad=False)
     return reference
 
@@ -76,7 +78,7 @@ def new_value_model(run: Run, policy: CausalPolicy, base: str, rewards: Mapping[
     four_bit = four_bit_of(adapters)
     if source is not None and source.adapters is not None:
         reward_base, _ = base_of(directory)
-        with before_sharing_out(learns=False):
+        with sharing_out(windows(), learns=False):
             fresh = scalar_from(reward_base, ("value",), seed=0, start="zero", four_bit=four_bit)
         value = trainable(run, fresh, reward_base, adapters)
         if value.adapters is not None and value.adapters.start_as(source.adapters):
@@ -84,9 +86,13 @@ def new_value_model(run: Run, policy: CausalPolicy, base: str, rewards: Mapping[
         # An adapter of another rank or on other layers cannot go on, but base and adapter together can be the base.
         with nullcontext() if four_bit is None else computing_on("cpu"):
             source = load_scalar(directory)
-    start = directory if source is None else source
-    with before_sharing_out(learns=adapters is None):
-        fresh = scalar_from(start, ("value",), seed=0, start="zero", four_bit=four_bit)
+    with sharing_out(windows(), learns=adapters is None):
+        if source is not None and four_bit is None and shard_now().kind != WHOLE:
+            # A copy of the reward model would be whole for a moment, so it is read again.
+            fresh = with_heads(load_scalar(directory), ("value",), seed=0, start="zero", takes=True)
+        else:
+            start = directory if source is None else source
+            fresh = scalar_from(start, ("value",), seed=0, start="zero", four_bit=four_bit)
     return trainable(run, fresh, directory, adapters)
 
 
@@ -94,7 +100,7 @@ class FrozenModels:
     """The models of online training that do not learn: the reference and the reward models.
 
     With `offload` they are on the device only while they compute. A model that shares weights with another one stays there: the reference
-    of a policy with adapters, and adapters on its base. Where ranks share out weights, they share out those of these models.
+    of a policy with adapters, and adapters on its base.
     """
 
     def __init__(self, reference: CausalPolicy, rewards: Sequence[LearnedReward], learned: Iterable[nn.Module], *, offload: bool) -> None:
@@ -109,9 +115,6 @@ class FrozenModels:
         for reward, is_apart in zip(rewards, apart[1:], strict=True):
             if is_apart:
                 reward.used = Offload(reward.model.module).used
-        sharing = windows()
-        for module in modules:
-            share_out(module, sharing, frozen_only=True)
 
     def expect_reference(self) -> None:
         """Begin to bring the reference to the device."""

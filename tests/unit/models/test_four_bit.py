@@ -14,12 +14,12 @@ from transformers import AutoModelForCausalLM
 from transformers.pytorch_utils import Conv1D
 
 from palate.core import ConfigError, ModelError, Sampling
-from palate.models.adapters import LoRA, fingerprint, four_bit_of
+from palate.models.adapters import LoRA, four_bit_of
 from palate.models.causal import CausalPolicy
-from palate.models.four_bit import FourBit, four_bit_layers
+from palate.models.four_bit import FourBit, fingerprint, four_bit_layers
 from palate.models.load import load_policy
-from palate.models.precision import cast_parameters
 from palate.models.scalar import ScalarModel, load_scalar, scalar_from
+from palate.models.shared_layers import cast_parameters
 from palate.models.shared_weights import share_frozen
 from palate.samplers.local import LocalSampler
 from palate.testing import FAMILIES, random_trees, tiny_policy

@@ -16,9 +16,9 @@ from palate.models.causal import CausalPolicy
 from palate.models.four_bit import FourBit
 from palate.models.heads import head_of
 from palate.models.load import as_policy, built, load_policy, without_dropout
-from palate.models.precision import cast_parameters
 from palate.models.reward_file import Normalisation
 from palate.models.scalar import ScalarModel, load_scalar, scalar_from
+from palate.models.shared_layers import cast_parameters
 from palate.models.written import check_export
 from palate.rewards.learned import LearnedReward
 from palate.testing import FAMILIES, LENGTH_FAMILIES, PADDED_FAMILIES, random_trees, tiny_config, tiny_policy, word_tokenizer

@@ -13,7 +13,8 @@ from palate.core.process import computing_on
 from palate.models import precision
 from palate.models.adapters import LoRA
 from palate.models.load import load_policy
-from palate.models.precision import DTYPES, cast_parameters, dtype_of
+from palate.models.precision import DTYPES, dtype_of
+from palate.models.shared_layers import cast_parameters
 from palate.testing import tiny_policy
 
 

@@ -16,10 +16,9 @@ from palate.models.adapters import LoRA
 from palate.models.causal import CausalPolicy
 from palate.models.devices import DeviceMemory
 from palate.models.load import Architecture, new_policy
-from palate.models.precision import cast_parameters
 from palate.models.shapes import shape_of_config
 from palate.models.shards import is_shared_out
-from palate.models.shared_layers import layers_of, make_whole, on_host, put, settle, shards_of, share_out, together
+from palate.models.shared_layers import cast_parameters, layers_of, make_whole, on_host, put, settle, shards_of, share_out, together
 from palate.pipeline.estimates.role_memory import Machine, ModelOrigin, device_bytes
 from palate.samplers.local import LocalSampler
 from palate.testing import random_trees, tiny_policy, word_tokenizer
@@ -59,11 +58,11 @@ def small() -> CausalPolicy:
     return new_policy(word_tokenizer(), ARCHITECTURE, 1)
 
 
-def shared(make: Callable[[], CausalPolicy], world: int = 2, *, frozen_only: bool = False) -> list[CausalPolicy]:
+def shared(make: Callable[[], CausalPolicy], world: int = 2) -> list[CausalPolicy]:
     """The same policy on each rank, its layers shared out."""
     ranks, policies = Together(world), [make() for _ in range(world)]
     for rank, policy in enumerate(policies):
-        share_out(policy.module, ranks.of(rank), frozen_only=frozen_only)
+        share_out(policy.module, ranks.of(rank))
     return policies
 
 
@@ -172,16 +171,16 @@ def test_slices_take_another_type() -> None:
 
 
 def test_adapters_stay_whole_and_merge_into_a_base_that_is_whole_again() -> None:
-    def make() -> CausalPolicy:
-        policy = tiny_policy("llama").with_adapter(LoRA(rank=2), "base", 0)
+    def adapted(base: CausalPolicy) -> CausalPolicy:
+        policy = base.with_adapter(LoRA(rank=2, modules_to_save=("k_proj",)), "base", 0)
         with torch.no_grad():
             for name, p in policy.module.named_parameters():
                 if ".lora_B" in name:
                     p.fill_(0.1)
         return policy
 
-    expected = make().merged().state_dict()
-    for policy in shared(make, frozen_only=True):
+    expected = adapted(tiny_policy("llama")).merged().state_dict()
+    for policy in map(adapted, shared(lambda: tiny_policy("llama"))):
         named = dict(policy.module.named_parameters())
         assert not any(is_shared_out(p) for name, p in named.items() if ".lora_" in name)
         assert all(is_shared_out(p) for name, p in named.items() if name.endswith("base_layer.weight"))
@@ -201,9 +200,9 @@ def test_packed_weights_are_shared_out_as_they_are() -> None:
 
     whole = make()
     for policy in shared(make):
+        assert held(policy) < held(whole)
         with torch.no_grad():
             assert torch.equal(policy.logps(BATCH).logps, whole.logps(BATCH).logps)
-        assert held(policy) < held(whole)
 
 
 def test_a_model_is_whole_again() -> None:
@@ -218,7 +217,3 @@ def test_a_model_is_whole_again() -> None:
 def test_a_copy_is_refused() -> None:
     with pytest.raises(ModelError, match="shared out over ranks cannot be copied. Use shard none"):
         shared(lambda: tiny_policy("llama"))[0].reference()
-
-
-def test_frozen_weights_alone_are_shared_out() -> None:
-    assert not any(is_shared_out(p) for p in shared(lambda: tiny_policy("llama"), frozen_only=True)[0].parameters())

@@ -214,10 +214,10 @@ def test_weights_that_ranks_share_out_are_counted_where_they_lie() -> None:
     for word, sharers in (("all", 4), ("all:2", 2)):
         assert held[word]["policy"] == held[word]["reference"] == 2 * (rest + layers * (1 / sharers + 1 / shape.layers))
     assert held["frozen"] == {**held["none"], "reference": held["all"]["reference"], "reward": held["all"]["reward"]}
-    assert at("shard=all").total("load") < at("shard=none").total("load") / 2  # models come by way of the machine's memory
+    assert at("shard=all").total("load") < 0.6 * at("shard=none").total("load")  # of layers a rank loads its slices
     gradients = [part.size for part in at("shard=all").phases["learn"] if part.kind == "gradients" and part.role == "policy"]
     assert sum(gradients) == pytest.approx(4 * shape.parameters / 4 + 2 * (rest + layers / shape.layers))
-    assert at("shard=all").host > 3 * at("shard=none").host  # policy, reference, reward and value model wait together
+    assert at("shard=all").host == pytest.approx(12 * shape.parameters)  # of loading, less than of a checkpoint
 
 
 def test_sharing_out_is_advised_where_more_ranks_are_not_enough() -> None:
