@@ -30,7 +30,7 @@ from palate.stages.online.pretraining import Texts
 from palate.stages.online.roles import FrozenModels, learning_policy, make_alike, named_reference, new_value_model
 from palate.stages.online.rollout_sampler import RolloutSampler
 from palate.stages.online.rollouts import Rollouts, Scored, over_trees
-from palate.stages.online.score_metrics import gold_metrics, refusal_share, score_metrics, win_rate_metrics
+from palate.stages.online.score_metrics import gold_metrics, mean_metrics, refusal_metrics, score_metrics, win_rate_metrics
 from palate.stages.online.start_pairs import StartPairs
 from palate.training.epochs import mixture_of, series
 from palate.training.guards import repetition
@@ -189,11 +189,11 @@ class Loop:
             "kl_token/mean": float(scored.kl.sum() / len(scored.reference_logps)),
             "kl_k3_token/mean": float(scored.kl_k3.sum() / len(scored.reference_logps)),
             "kl_coef/value": kl_coef,
-            "length/mean": float(rollouts.lengths.float().mean()),
+            **mean_metrics("length", rollouts.lengths.tolist(), rollouts),
             "staleness/mean": float(rollouts.age),
             "eos/share": float(rollouts.ended.float().mean()),
             "repetition/mean": repetition([completion.ids for completion in rollouts.completions]),
-            "refusals/share": refusal_share(rollouts),
+            **refusal_metrics(rollouts),
             **metrics,
         }
         if self.gold is not None:

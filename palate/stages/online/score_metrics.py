@@ -27,9 +27,9 @@ def score_metrics(scored: Scored) -> dict[str, float]:
     scores = scored.scores[~scored.scores.isnan()]
     spread = {"score/sd": float(scores.std())} if len(scores) > 1 else {}
     return {
-        **_mean("score", scored.scores.tolist(), scored.rollouts),
+        **mean_metrics("score", scored.scores.tolist(), scored.rollouts),
         **spread,
-        **_mean("reward", scored.rewards.tolist(), scored.rollouts),
+        **mean_metrics("reward", scored.rewards.tolist(), scored.rollouts),
         **_by_source(scored),
         **_engine_gap(scored),
     }
@@ -56,7 +56,7 @@ def _engine_gap(scored: Scored) -> dict[str, float]:
 def win_rate_metrics(scores: Scores, rollouts: Rollouts) -> dict[str, float]:
     """Return mean and standard error of how likely completions beat the start's answers, where a part of the reward compares with these."""
     columns = [column for name, column in scores.table.items() if name.endswith(f"/{AGAINST_START}")]
-    return _mean("win_rate", torch.stack(columns).nanmean(0).tolist(), rollouts) if columns else {}
+    return mean_metrics("win_rate", torch.stack(columns).nanmean(0).tolist(), rollouts) if columns else {}
 
 
 def gold_metrics(gold: Gold, rollouts: Rollouts) -> dict[str, float]:
@@ -74,15 +74,20 @@ def gold_metrics(gold: Gold, rollouts: Rollouts) -> dict[str, float]:
             else:
                 scores.append(sum(values.values()) / len(values))
     failed = sum(map(math.isnan, scores)) / len(scores)
-    return {**_mean("gold", scores, rollouts), **({"unscored_gold/share": failed} if failed else {})}
+    return {**mean_metrics("gold", scores, rollouts), **({"unscored_gold/share": failed} if failed else {})}
 
 
-def refusal_share(rollouts: Rollouts) -> float:
-    """Return the share of completions that refuse, as evals count refusals: by phrases at the start of the text."""
-    return fmean(is_refusal(completion.text) for completion in rollouts.completions)
+def refusal_metrics(rollouts: Rollouts) -> dict[str, float]:
+    """Return the share of completions that refuse, and its standard error. Refusals are counted as evals count them: by their first words."""
+    refused = mean_metrics("refusals", [float(is_refusal(completion.text)) for completion in rollouts.completions], rollouts)
+    return {"refusals/share": refused.pop("refusals/mean"), **refused}
 
 
-def _mean(name: str, values: Sequence[float], rollouts: Rollouts) -> dict[str, float]:
+def mean_metrics(name: str, values: Sequence[float], rollouts: Rollouts) -> dict[str, float]:
+    """Return the mean of one value per completion, and its standard error with prompts as the units. NaN is left out.
+
+    The error is not there where it is not known: with one prompt, or where no prompt's mean differs from another's.
+    """
     if all(math.isnan(value) for value in values):
         return {}
     ends = [0, *accumulate(len(group) for group in rollouts.groups)]
