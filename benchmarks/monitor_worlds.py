@@ -1,4 +1,4 @@
-"""The worlds of `benchmarks.monitors`: one on which faults and limits were chosen, and others that differ from it in more than their seed."""
+"""The worlds of `benchmarks.monitors`: that on which faults and limits were chosen, and others with other settings."""
 
 from __future__ import annotations
 

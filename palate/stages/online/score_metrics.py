@@ -78,7 +78,7 @@ def gold_metrics(gold: Gold, rollouts: Rollouts) -> dict[str, float]:
 
 
 def refusal_metrics(rollouts: Rollouts) -> dict[str, float]:
-    """Return the share of completions that refuse, and its standard error. Refusals are counted as evals count them: by their first words."""
+    """Return the share of completions that refuse, as evals count refusals by the first words, and its standard error."""
     refused = mean_metrics("refusals", [float(is_refusal(completion.text)) for completion in rollouts.completions], rollouts)
     return {"refusals/share": refused.pop("refusals/mean"), **refused}
 

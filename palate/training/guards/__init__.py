@@ -6,4 +6,16 @@ from palate.training.guards.limits import Guards, Limit
 from palate.training.guards.readings import repeated_share, repetition
 from palate.training.guards.watch import Alarm, GuardStopError, Watch
 
-__all__ = ["FALSE_ALARMS", "TABLE", "Alarm", "Guard", "GuardStopError", "Guards", "Limit", "Watch", "guards_page", "repeated_share", "repetition"]
+__all__ = [
+    "FALSE_ALARMS",
+    "TABLE",
+    "Alarm",
+    "Guard",
+    "GuardStopError",
+    "Guards",
+    "Limit",
+    "Watch",
+    "guards_page",
+    "repeated_share",
+    "repetition",
+]

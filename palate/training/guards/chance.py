@@ -14,8 +14,8 @@ RATED = ("length", "length_fall", "refusals", "tax", "gold", "held_out")
 def critical(look: int, comparisons: int = 1) -> float:
     """Return how many standard errors a change must be beyond 0 to be more than chance.
 
-    Guards look again and again, so each look has a part of the rate: look k of a guard has 1 / (k (k + 1)) of its share, and these parts add
-    up to 1 over any number of looks. By Bonferroni's inequality the rate holds for all looks, comparisons and guards together, however
+    Guards look again and again, so each look has a part of the rate. Look k of a guard has 1 / (k (k + 1)) of its share, and these parts
+    add up to 1 over any number of looks. By Bonferroni's inequality the rate holds for all looks, comparisons and guards together, however
     they depend on each other. It needs errors that are right, and means that are nearly normal.
 
     Args:

@@ -113,7 +113,8 @@ TAX_CHANGE = re.compile(r"tax/(?!text_nll_change/)(.+)_change/mean")
 class LostGrades:
     """The largest loss of grades among the evals that were measured in the last iteration. A loss that may be chance counts as 0.
 
-    The error is that of the questions, so a loss that is shown is one of all such questions. An eval whose answers did not change lost nothing.
+    The error is that of the questions, so a loss that is shown is one of all such questions. An eval whose answers did not change has
+    none, and lost nothing.
     """
 
     @property
