@@ -29,6 +29,7 @@ class World:
         kl: the price of KL in a clean run, and in the others.
         judged: prompts with samples that people judge, and pairs per prompt.
         demonstrations: how many SFT learns.
+        faults: those that are planted; none plants all. A world that differs in its training alone needs no faults in the data.
     """
 
     seeds: tuple[int, ...]
@@ -40,6 +41,7 @@ class World:
     kl: tuple[float, float] = (0.1, 0.05)
     judged: tuple[int, int] = (300, 6)
     demonstrations: int = 1_600
+    faults: tuple[str, ...] | None = None
 
 
 def _online(prompts: int, samples: int, max_tokens: int) -> Settings:
@@ -75,6 +77,7 @@ WORLDS: Mapping[str, World] = {
         online=_online(32, 3, 56),
         judged=(240, 4),
         demonstrations=1_200,
+        faults=("over-refusal", "leaked", "duplicated", "blind", "side"),
     ),
     "grpo": World(
         seeds=(164, 165),
@@ -84,6 +87,7 @@ WORLDS: Mapping[str, World] = {
         online=_online(12, 8, 64),
         learning=GRPO,
         kl=(0.1, 0.02),
+        faults=("length", "over-refusal", "forgotten"),
     ),
 }
 """Faults and limits were chosen on `development`, and on seed 150 of `test`. The others were run once.

@@ -28,7 +28,7 @@ def main() -> int:
     for world in options.world:
         for seed in options.seeds or WORLDS[world].seeds:
             stages = planned(options.runs / f"{world}{seed}", seed, WORLDS[world])
-            found.append({name: outcome(stages, name) for name in (*CLEAN, *EXPECTED)})
+            found.append({name: outcome(stages, name) for name in (*CLEAN, *(WORLDS[world].faults or EXPECTED))})
             sys.stdout.write(f"{world} {seed}\n{json.dumps({name: asdict(one) for name, one in found[-1].items()})}\n")
     sys.stdout.write(f"{table(found)}\n")
     return 0

@@ -122,7 +122,7 @@ TABLE = (
         "tax",
         LostGrades(),
         "above",
-        "below 0.02",
+        "0: no loss beyond chance",
         "the eval {eval} has lost {value:.2f} of its mean grade since the start: the policy forgets a skill",
         "look at tax/ in metrics.jsonl; learn texts beside the rewards (pretraining), raise kl.control.coef, or average with the start",
     ),
@@ -195,7 +195,7 @@ TABLE = (
         "gold",
         Divergence("score/mean", "gold/mean"),
         "above",
-        "below 3",
+        "0: no fall beyond chance",
         "gold has fallen {value:.1f} standard errors below its best while the score rose: over-optimisation",
         "stop at an earlier iteration, raise kl.control.coef, or use an ensemble of reward models",
     ),
@@ -203,7 +203,7 @@ TABLE = (
         "held_out",
         Divergence("score/mean", "held_out_score/mean"),
         "above",
-        "below 3",
+        "0: no fall beyond chance",
         "a held-out reward model's score has fallen {value:.1f} standard errors below its best while the score rose: over-optimisation",
         "stop at an earlier iteration, raise kl.control.coef, or use an ensemble of reward models",
     ),
@@ -217,7 +217,7 @@ def guards_page() -> list[str]:
         limit = guard.limits(Guards())
         reads = ", ".join(f"`{name}`" if name.startswith("tax/") else f"`online/{name}`" for name in guard.reading.metrics)
         warns = "never" if limit is None or limit.warn is None else f"{guard.side} {limit.warn:g}, {limit.patience} iterations in a row"
-        alarms = f"in the {FALSE_ALARMS:.0%}" if guard.has_rate else "by its limit"
+        alarms = f"{100 * FALSE_ALARMS:g} % of runs, {len(RATED)} guards together" if guard.has_rate else "no rate: a fixed limit"
         says = FIGURE.sub("...", guard.message)
         lines.append(f"| {' | '.join((f'`{guard.name}`', reads, guard.healthy, warns, alarms, says, guard.remedy))} |")
     return lines
