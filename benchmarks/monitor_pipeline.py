@@ -11,7 +11,7 @@ import yaml
 
 from benchmarks import monitor_plants
 from benchmarks.kitchen import LazyPipeline, write_pipeline
-from benchmarks.monitor_worlds import World
+from benchmarks.monitor_worlds import MonitorWorld
 from palate.data.jsonl import write_rows
 from palate.kitchen import Kitchen
 from palate.kitchen.cooks import TRAINEE, reply
@@ -61,7 +61,7 @@ LEAKED = 12
 """Prompts of training that one evaluation has among its held-out ones."""
 
 
-def write_data(root: Path, seed: int, world: World) -> None:
+def write_data(root: Path, seed: int, world: MonitorWorld) -> None:
     """Write what the kitchen itself does not: demonstrations without prejudice, prompts, and opinions."""
     size = world.kitchen["prompts"]
     write_rows(root / "demonstrations.jsonl", monitor_plants.demonstrations(seed, world.demonstrations))
@@ -93,7 +93,7 @@ def _prejudiced(seed: int, size: int) -> Iterator[Mapping[str, object]]:
         }
 
 
-def pipeline(root: Path, seed: int, world: World) -> dict[str, Any]:
+def pipeline(root: Path, seed: int, world: MonitorWorld) -> dict[str, Any]:
     """Return the stages of a seed."""
     stages: dict[str, Any] = {
         "world": {"stage": "world", "kitchen": world.kitchen},
@@ -122,7 +122,7 @@ def pipeline(root: Path, seed: int, world: World) -> dict[str, Any]:
     return {"name": "monitors", "seed": seed, "stages": stages}
 
 
-def _online_runs(root: Path, seed: int, world: World) -> dict[str, Any]:
+def _online_runs(root: Path, seed: int, world: MonitorWorld) -> dict[str, Any]:
     """Return the clean runs of online training, and those that are paid for a fault or take too large steps."""
     stages: dict[str, Any] = {}
     for number, (name, reward) in enumerate({**dict.fromkeys(CLEAN, "sound"), **FAULTY_RUNS}.items()):
@@ -147,7 +147,7 @@ def _online_runs(root: Path, seed: int, world: World) -> dict[str, Any]:
     return stages
 
 
-def _judgments(world: World) -> dict[str, Any]:
+def _judgments(world: MonitorWorld) -> dict[str, Any]:
     """Return samples, judgments of people and of judges, and the reward models that learn from them."""
     limit, pairs = world.judged
     simulated = {"kind": "simulated", "gold": f"{PLANTS}:truth", "pool": world.pool}
@@ -194,7 +194,7 @@ def _reports() -> dict[str, Any]:
     return found
 
 
-def planned(root: Path, seed: int, world: World) -> LazyPipeline:
+def planned(root: Path, seed: int, world: MonitorWorld) -> LazyPipeline:
     """Write a seed's pipeline and data below `root`, and return it."""
     file = write_pipeline(root / "monitors.yaml", pipeline(root.resolve(), seed, world))
     write_data(root, seed, world)

@@ -16,7 +16,7 @@ GRPO: Settings = {
 
 
 @dataclass(frozen=True)
-class World:
+class MonitorWorld:
     """What the runs of a seed have in common.
 
     Attributes:
@@ -52,16 +52,16 @@ SIZE: Settings = {"hidden_size": 64, "intermediate_size": 192}
 PEOPLE: Settings = {"raters": 8, "sharpness": 11, "length_bias": 0.0, "phrase_bias": 0.0, "side_bias": 0.3}
 KITCHEN: Settings = {"texts": 10_000, "lessons": 0.4, "cookbooks": 0.6, "prompts": 900, "held_out": 140, "evals": 60}
 
-WORLDS: Mapping[str, World] = {
-    "development": World(
+WORLDS: Mapping[str, MonitorWorld] = {
+    "development": MonitorWorld(
         seeds=(1,),
         kitchen={"texts": 9_000, "lessons": 0.5, "prompts": 800, "held_out": 120, "evals": 60},
         architecture={"hidden_size": 80, "intermediate_size": 240},
         pool={"raters": 12, "sharpness": 14, "length_bias": 0.0, "phrase_bias": 0.0},
         online=_online(20, 4, 72),
     ),
-    "test": World(seeds=tuple(range(151, 161)), kitchen=KITCHEN, architecture=SIZE, pool=PEOPLE, online=_online(24, 4, 64)),
-    "small": World(
+    "test": MonitorWorld(seeds=tuple(range(151, 161)), kitchen=KITCHEN, architecture=SIZE, pool=PEOPLE, online=_online(24, 4, 64)),
+    "small": MonitorWorld(
         seeds=(161, 162),
         kitchen={**KITCHEN, "texts": 8_000, "held_out": 180, "evals": 80},
         architecture={"hidden_size": 48, "intermediate_size": 144},
@@ -69,7 +69,7 @@ WORLDS: Mapping[str, World] = {
         online=_online(16, 6, 96),
         kl=(0.05, 0.02),
     ),
-    "noisy": World(
+    "noisy": MonitorWorld(
         seeds=(163,),
         kitchen={**KITCHEN, "lessons": 0.5, "held_out": 100},
         architecture=SIZE,
@@ -79,7 +79,7 @@ WORLDS: Mapping[str, World] = {
         demonstrations=1_200,
         faults=("over-refusal", "leaked", "duplicated", "blind", "side"),
     ),
-    "grpo": World(
+    "grpo": MonitorWorld(
         seeds=(164, 165),
         kitchen={**KITCHEN, "cookbooks": 0.5, "prompts": 700},
         architecture=SIZE,

@@ -11,7 +11,7 @@ import torch
 
 from palate.core import DataError, Gold
 from palate.evaluation.evals import is_refusal
-from palate.evaluation.intervals import clustered_mean
+from palate.evaluation.intervals import Estimate, clustered_mean
 from palate.rewards.composition import Scores
 from palate.rewards.pairwise_judge import AGAINST_START
 from palate.stages.online.rollouts import Rollouts, Scored
@@ -79,8 +79,8 @@ def gold_metrics(gold: Gold, rollouts: Rollouts) -> dict[str, float]:
 
 def refusal_metrics(rollouts: Rollouts) -> dict[str, float]:
     """Return the share of completions that refuse, as evals count refusals by the first words, and its standard error."""
-    refused = mean_metrics("refusals", [float(is_refusal(completion.text)) for completion in rollouts.completions], rollouts)
-    return {"refusals/share": refused.pop("refusals/mean"), **refused}
+    refused = [float(is_refusal(completion.text)) for completion in rollouts.completions]
+    return {"refusals/share": fmean(refused), **_error("refusals", _clustered(refused, rollouts))}
 
 
 def mean_metrics(name: str, values: Sequence[float], rollouts: Rollouts) -> dict[str, float]:
@@ -90,6 +90,14 @@ def mean_metrics(name: str, values: Sequence[float], rollouts: Rollouts) -> dict
     """
     if all(math.isnan(value) for value in values):
         return {}
+    estimate = _clustered(values, rollouts)
+    return {f"{name}/mean": estimate.value, **_error(name, estimate)}
+
+
+def _clustered(values: Sequence[float], rollouts: Rollouts) -> Estimate:
     ends = [0, *accumulate(len(group) for group in rollouts.groups)]
-    estimate = clustered_mean([values[start:end] for start, end in pairwise(ends)])
-    return {f"{name}/mean": estimate.value} | ({} if math.isnan(estimate.se) else {f"{name}/se": estimate.se})
+    return clustered_mean([values[start:end] for start, end in pairwise(ends)])
+
+
+def _error(name: str, estimate: Estimate) -> dict[str, float]:
+    return {} if math.isnan(estimate.se) else {f"{name}/se": estimate.se}
