@@ -20,7 +20,7 @@ class MonitorWorld:
     """What the runs of a seed have in common.
 
     Attributes:
-        seeds: the seeds that were run.
+        seeds: the seeds on which it runs where none are named.
         kitchen: settings of the kitchen.
         architecture: the size of the base.
         pool: who judges.
@@ -62,7 +62,7 @@ WORLDS: Mapping[str, MonitorWorld] = {
     ),
     "test": MonitorWorld(seeds=tuple(range(151, 161)), kitchen=KITCHEN, architecture=SIZE, pool=PEOPLE, online=_online(24, 4, 64)),
     "small": MonitorWorld(
-        seeds=(161, 162),
+        seeds=(161,),
         kitchen={**KITCHEN, "texts": 8_000, "held_out": 180, "evals": 80},
         architecture={"hidden_size": 48, "intermediate_size": 144},
         pool=PEOPLE,
@@ -80,7 +80,7 @@ WORLDS: Mapping[str, MonitorWorld] = {
         faults=("over-refusal", "leaked", "duplicated", "blind", "side"),
     ),
     "grpo": MonitorWorld(
-        seeds=(164, 165),
+        seeds=(164,),
         kitchen={**KITCHEN, "cookbooks": 0.5, "prompts": 700},
         architecture=SIZE,
         pool=PEOPLE,
@@ -90,7 +90,7 @@ WORLDS: Mapping[str, MonitorWorld] = {
         faults=("length", "over-refusal", "forgotten"),
     ),
 }
-"""Faults and limits were chosen on `development`, and on seed 150 of `test`. The others were run once.
+"""Faults and limits were chosen on `development`, and on seed 150 of `test`. docs/methods/faults.md says which of the others were run.
 
 `small` has a smaller base, longer answers, weaker prices of KL and more questions. `noisy` has fewer and less reliable people, fewer
 judgments and demonstrations, and shorter answers. `grpo` learns by GRPO on groups of 8, with the price of KL in the loss.

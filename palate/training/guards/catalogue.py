@@ -216,8 +216,12 @@ def guards_page() -> list[str]:
     for guard in TABLE:
         limit = guard.limits(Guards())
         reads = ", ".join(f"`{name}`" if name.startswith("tax/") else f"`online/{name}`" for name in guard.reading.metrics)
-        warns = "never" if limit is None or limit.warn is None else f"{guard.side} {limit.warn:g}, {limit.patience} iterations in a row"
+        warns = "never" if limit is None or limit.warn is None else f"{guard.side} {limit.warn:g}{_in_a_row(limit.patience)}"
         alarms = f"{100 * FALSE_ALARMS:g} % of runs, {len(RATED)} guards together" if guard.has_rate else "no rate: a fixed limit"
         says = FIGURE.sub("...", guard.message)
         lines.append(f"| {' | '.join((f'`{guard.name}`', reads, guard.healthy, warns, alarms, says, guard.remedy))} |")
     return lines
+
+
+def _in_a_row(patience: int) -> str:
+    return f", {patience} iterations in a row" if patience > 1 else ""

@@ -62,11 +62,11 @@ class Guards:
     kl: Watched = Limit(warn=20.0, patience=2)
     entropy: Watched = Limit(warn=0.4, patience=3)
     entropy_rise: Watched = Limit(warn=2.0, patience=3)
-    length: Watched = Limit(warn=1.4, patience=3)
-    length_fall: Watched = Limit(warn=0.4, patience=3)
+    length: Watched = Limit(warn=1.4)
+    length_fall: Watched = Limit(warn=0.4)
     eos: Watched = Limit(warn=0.5, patience=3)
     repetition: Watched = Limit(warn=0.4, patience=3)
-    refusals: Watched = Limit(warn=0.15, patience=3)
+    refusals: Watched = Limit(warn=0.15)
     tax: Watched = Limit(warn=0.05)
     clip: Watched = Limit(warn=0.3, patience=3)
     ratio: Watched = Limit(warn=0.1, patience=2)
@@ -76,8 +76,8 @@ class Guards:
     missing_eos: Watched = Limit(warn=0.0)
     flat_groups: Watched = Limit(warn=0.8, patience=3)
     spread: Watched = Limit(warn=0.05, patience=3)
-    gold: Watched = Limit(warn=3.0, patience=2)
-    held_out: Watched = Limit(warn=3.0, patience=2)
+    gold: Watched = Limit(warn=3.0)
+    held_out: Watched = Limit(warn=3.0)
 
     @property
     def can_stop(self) -> bool:
