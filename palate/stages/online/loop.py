@@ -30,10 +30,9 @@ from palate.stages.online.pretraining import Texts
 from palate.stages.online.roles import FrozenModels, learning_policy, make_alike, new_value_model, reference_of
 from palate.stages.online.rollout_sampler import RolloutSampler
 from palate.stages.online.rollouts import Rollouts, Scored, over_trees
-from palate.stages.online.score_metrics import gold_metrics, refusal_share, rewards_by_source, score_metrics, win_rate_metrics
+from palate.stages.online.score_metrics import gold_metrics, rewards_by_source, score_metrics, win_rate_metrics, written_metrics
 from palate.stages.online.start_pairs import StartPairs
 from palate.training.epochs import mixture_of, series
-from palate.training.guards import repetition
 from palate.training.keep import BestReward, HeldOut, HeldOutMeasurement, Search
 from palate.training.learner import Learner
 from palate.training.measured_weights import MeasuredWeights
@@ -189,11 +188,7 @@ class Loop:
             "kl_token/mean": float(scored.kl.sum() / len(scored.reference_logps)),
             "kl_k3_token/mean": float(scored.kl_k3.sum() / len(scored.reference_logps)),
             "kl_coef/value": kl_coef,
-            "length/mean": float(rollouts.lengths.float().mean()),
-            "staleness/mean": float(rollouts.age),
-            "eos/share": float(rollouts.ended.float().mean()),
-            "repetition/mean": repetition([completion.ids for completion in rollouts.completions]),
-            "refusals/share": refusal_share(rollouts),
+            **written_metrics(rollouts),
             **metrics,
         }
         if self.gold is not None:

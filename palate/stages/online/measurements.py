@@ -17,6 +17,7 @@ from palate.rewards.composition import Scores
 from palate.rewards.learned import LearnedReward
 from palate.runs.run import Run
 from palate.stages.online.rollouts import Rollouts
+from palate.stages.online.score_metrics import mean_metrics
 from palate.training.keep import BestReward
 
 
@@ -47,13 +48,12 @@ def held_out_scores(reward: LearnedReward, rollouts: Rollouts) -> Tensor:
 
 
 def held_out_metrics(reward: LearnedReward, rollouts: Rollouts, most: int | None) -> dict[str, float]:
-    """Return mean and standard error of the scores by the held-out reward model, over completions. Raises as `held_out_scores`.
+    """Return mean and standard error of the scores by the held-out reward model. Raises as `held_out_scores`.
 
     It scores the first `most` completions of each prompt; None scores all.
     """
-    scores = held_out_scores(reward, replace(rollouts, groups=tuple(group[:most] for group in rollouts.groups)))
-    scores = scores[~scores.isnan()]
-    return {"held_out_score/mean": float(scores.mean()), "held_out_score/se": float(scores.std() / len(scores) ** 0.5)}
+    scored = replace(rollouts, groups=tuple(group[:most] for group in rollouts.groups))
+    return mean_metrics("held_out_score", held_out_scores(reward, scored).tolist(), scored)
 
 
 def within_budget(keep: BestReward, kl: KLPenalty) -> BestReward:

@@ -13,10 +13,11 @@ from torch import Tensor
 from palate.core import DataError, Gold
 from palate.data.data_sources import metric_word
 from palate.evaluation.evals import is_refusal
-from palate.evaluation.intervals import clustered_mean
+from palate.evaluation.intervals import Estimate, clustered_mean
 from palate.rewards.composition import Scores
 from palate.rewards.pairwise_judge import AGAINST_START
 from palate.stages.online.rollouts import Rollouts, Scored
+from palate.training.guards import repetition
 
 
 def score_metrics(scored: Scored) -> dict[str, float]:
@@ -29,9 +30,9 @@ def score_metrics(scored: Scored) -> dict[str, float]:
     scores = scored.scores[~scored.scores.isnan()]
     spread = {"score/sd": float(scores.std())} if len(scores) > 1 else {}
     return {
-        **_mean("score", scored.scores.tolist(), scored.rollouts),
+        **mean_metrics("score", scored.scores.tolist(), scored.rollouts),
         **spread,
-        **_mean("reward", scored.rewards.tolist(), scored.rollouts),
+        **mean_metrics("reward", scored.rewards.tolist(), scored.rollouts),
         **rewards_by_source(scored.rollouts, scored.rewards),
         **_engine_gap(scored),
     }
@@ -57,7 +58,7 @@ def _engine_gap(scored: Scored) -> dict[str, float]:
 def win_rate_metrics(scores: Scores, rollouts: Rollouts) -> dict[str, float]:
     """Return mean and standard error of how likely completions beat the start's answers, where a part of the reward compares with these."""
     columns = [column for name, column in scores.table.items() if name.endswith(f"/{AGAINST_START}")]
-    return _mean("win_rate", torch.stack(columns).nanmean(0).tolist(), rollouts) if columns else {}
+    return mean_metrics("win_rate", torch.stack(columns).nanmean(0).tolist(), rollouts) if columns else {}
 
 
 def gold_metrics(gold: Gold, rollouts: Rollouts) -> dict[str, float]:
@@ -75,17 +76,41 @@ def gold_metrics(gold: Gold, rollouts: Rollouts) -> dict[str, float]:
             else:
                 scores.append(sum(values.values()) / len(values))
     failed = sum(map(math.isnan, scores)) / len(scores)
-    return {**_mean("gold", scores, rollouts), **({"unscored_gold/share": failed} if failed else {})}
+    return {**mean_metrics("gold", scores, rollouts), **({"unscored_gold/share": failed} if failed else {})}
 
 
-def refusal_share(rollouts: Rollouts) -> float:
-    """Return the share of completions that refuse, as evals count refusals: by phrases at the start of the text."""
-    return fmean(is_refusal(completion.text) for completion in rollouts.completions)
+def written_metrics(rollouts: Rollouts) -> dict[str, float]:
+    """Return what can be seen of completions without a reward: length, ends, repetition and refusals, and how old their weights are."""
+    return {
+        **mean_metrics("length", rollouts.lengths.tolist(), rollouts),
+        "staleness/mean": float(rollouts.age),
+        "eos/share": float(rollouts.ended.float().mean()),
+        "repetition/mean": repetition([completion.ids for completion in rollouts.completions]),
+        **_refusals(rollouts),
+    }
 
 
-def _mean(name: str, values: Sequence[float], rollouts: Rollouts) -> dict[str, float]:
+def _refusals(rollouts: Rollouts) -> dict[str, float]:
+    """Return the share of completions that refuse, as evals count refusals by the first words, and its standard error."""
+    refused = [float(is_refusal(completion.text)) for completion in rollouts.completions]
+    return {"refusals/share": fmean(refused), **_error("refusals", _clustered(refused, rollouts))}
+
+
+def mean_metrics(name: str, values: Sequence[float], rollouts: Rollouts) -> dict[str, float]:
+    """Return the mean of one value per completion, and its standard error with prompts as the units. NaN is left out.
+
+    The error is not there where it is not known: with one prompt, or where no prompt's mean differs from another's.
+    """
     if all(math.isnan(value) for value in values):
         return {}
+    estimate = _clustered(values, rollouts)
+    return {f"{name}/mean": estimate.value, **_error(name, estimate)}
+
+
+def _clustered(values: Sequence[float], rollouts: Rollouts) -> Estimate:
     ends = [0, *accumulate(len(group) for group in rollouts.groups)]
-    estimate = clustered_mean([values[start:end] for start, end in pairwise(ends)])
-    return {f"{name}/mean": estimate.value} | ({} if math.isnan(estimate.se) else {f"{name}/se": estimate.se})
+    return clustered_mean([values[start:end] for start, end in pairwise(ends)])
+
+
+def _error(name: str, estimate: Estimate) -> dict[str, float]:
+    return {} if math.isnan(estimate.se) else {f"{name}/se": estimate.se}

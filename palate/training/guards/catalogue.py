@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
+from palate.training.guards.chance import FALSE_ALARMS, RATED
 from palate.training.guards.limits import Guards, Limit, Watched
 from palate.training.guards.readings import AgainstStart, Divergence, History, LostGrades, Now, Reading, RiseSinceStart
 
@@ -31,6 +32,11 @@ class Guard:
     healthy: str
     message: str
     remedy: str
+
+    @property
+    def has_rate(self) -> bool:
+        """Whether its warnings are among those that at most 5 % of runs without a change get."""
+        return self.name in RATED
 
     def is_beyond(self, value: float, limit: float | None) -> bool:
         """Return whether `value` is beyond `limit`; False without a limit."""
@@ -74,7 +80,7 @@ TABLE = (
     ),
     Guard(
         "length",
-        AgainstStart("length/mean"),
+        AgainstStart("length/mean", "length/se"),
         "above",
         "0.8 to 1.3 times that of the first iterations",
         "completions are {value:.2f} times as long as in the first iterations",
@@ -82,7 +88,7 @@ TABLE = (
     ),
     Guard(
         "length_fall",
-        AgainstStart("length/mean"),
+        AgainstStart("length/mean", "length/se"),
         "below",
         "0.8 to 1.4 times that of the first iterations",
         "completions are only {value:.2f} times as long as in the first iterations",
@@ -106,7 +112,7 @@ TABLE = (
     ),
     Guard(
         "refusals",
-        RiseSinceStart("refusals/share"),
+        RiseSinceStart("refusals/share", "refusals/se"),
         "above",
         "within 0.1 of that of the first iterations, unless many prompts must be refused",
         "the share of completions that refuse has risen by {value:.2f} since the first iterations",
@@ -116,8 +122,8 @@ TABLE = (
         "tax",
         LostGrades(),
         "above",
-        "below 0.02",
-        "the eval {eval} has lost at least {value:.2f} of its mean grade since the start: the policy forgets a skill",
+        "0: no loss beyond chance",
+        "the eval {eval} has lost {value:.2f} of its mean grade since the start: the policy forgets a skill",
         "look at tax/ in metrics.jsonl; learn texts beside the rewards (pretraining), raise kl.control.coef, or average with the start",
     ),
     Guard(
@@ -189,7 +195,7 @@ TABLE = (
         "gold",
         Divergence("score/mean", "gold/mean"),
         "above",
-        "below 3",
+        "0: no fall beyond chance",
         "gold has fallen {value:.1f} standard errors below its best while the score rose: over-optimisation",
         "stop at an earlier iteration, raise kl.control.coef, or use an ensemble of reward models",
     ),
@@ -197,7 +203,7 @@ TABLE = (
         "held_out",
         Divergence("score/mean", "held_out_score/mean"),
         "above",
-        "below 3",
+        "0: no fall beyond chance",
         "a held-out reward model's score has fallen {value:.1f} standard errors below its best while the score rose: over-optimisation",
         "stop at an earlier iteration, raise kl.control.coef, or use an ensemble of reward models",
     ),
@@ -206,11 +212,16 @@ TABLE = (
 
 def guards_page() -> list[str]:
     """Return the lines of the table in docs/metrics.md, header first."""
-    lines = ["| guard | reads | healthy | warns | says | what to do |", "|---|---|---|---|---|---|"]
+    lines = ["| guard | reads | healthy | warns | false alarms | says | what to do |", "|---|---|---|---|---|---|---|"]
     for guard in TABLE:
         limit = guard.limits(Guards())
         reads = ", ".join(f"`{name}`" if name.startswith("tax/") else f"`online/{name}`" for name in guard.reading.metrics)
-        warns = "never" if limit is None or limit.warn is None else f"{guard.side} {limit.warn:g}, {limit.patience} iterations in a row"
+        warns = "never" if limit is None or limit.warn is None else f"{guard.side} {limit.warn:g}{_in_a_row(limit.patience)}"
+        alarms = f"{100 * FALSE_ALARMS:g} % of runs, {len(RATED)} guards together" if guard.has_rate else "no rate: a fixed limit"
         says = FIGURE.sub("...", guard.message)
-        lines.append(f"| {' | '.join((f'`{guard.name}`', reads, guard.healthy, warns, says, guard.remedy))} |")
+        lines.append(f"| {' | '.join((f'`{guard.name}`', reads, guard.healthy, warns, alarms, says, guard.remedy))} |")
     return lines
+
+
+def _in_a_row(patience: int) -> str:
+    return f", {patience} iterations in a row" if patience > 1 else ""

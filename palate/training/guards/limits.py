@@ -46,7 +46,7 @@ class Guards:
         eos: share of completions that end by themselves; acts below the limit.
         repetition: share of a completion's 4-grams that repeat an earlier one; acts above the limit.
         refusals: rise of the share of completions that refuse, since the first iterations; acts above the limit.
-        tax: what an eval of `held_out.tax` lost at least since the start, in grades; acts above the limit.
+        tax: what an eval of `held_out.tax` has lost since the start, in grades, where that is more than chance; acts above the limit.
         clip: share of tokens whose ratio is clipped; acts above the limit.
         ratio: distance of the mean ratio from 1; acts above the limit.
         step_kl: half the squared log-ratio in the iteration's last step, in nats per token; acts above the limit.
@@ -62,11 +62,11 @@ class Guards:
     kl: Watched = Limit(warn=20.0, patience=2)
     entropy: Watched = Limit(warn=0.4, patience=3)
     entropy_rise: Watched = Limit(warn=2.0, patience=3)
-    length: Watched = Limit(warn=1.4, patience=3)
-    length_fall: Watched = Limit(warn=0.4, patience=3)
+    length: Watched = Limit(warn=1.4)
+    length_fall: Watched = Limit(warn=0.4)
     eos: Watched = Limit(warn=0.5, patience=3)
     repetition: Watched = Limit(warn=0.4, patience=3)
-    refusals: Watched = Limit(warn=0.15, patience=3)
+    refusals: Watched = Limit(warn=0.15)
     tax: Watched = Limit(warn=0.05)
     clip: Watched = Limit(warn=0.3, patience=3)
     ratio: Watched = Limit(warn=0.1, patience=2)
@@ -76,8 +76,8 @@ class Guards:
     missing_eos: Watched = Limit(warn=0.0)
     flat_groups: Watched = Limit(warn=0.8, patience=3)
     spread: Watched = Limit(warn=0.05, patience=3)
-    gold: Watched = Limit(warn=6.0, patience=2)
-    held_out: Watched = Limit(warn=6.0, patience=2)
+    gold: Watched = Limit(warn=3.0)
+    held_out: Watched = Limit(warn=3.0)
 
     @property
     def can_stop(self) -> bool:

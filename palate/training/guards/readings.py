@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
+from palate.training.guards.chance import critical
+
 History = Sequence[Mapping[str, float]]
 """The metrics of each iteration so far, the last one last; their names lack the stage."""
 
@@ -32,47 +34,75 @@ class Now:
 
 @dataclass(frozen=True)
 class AgainstStart:
-    """The metric of the last iteration, divided by its mean over the first `iterations` that have it."""
+    """The metric of the last iteration, divided by its mean over the first `iterations` that have it.
+
+    With the metric's standard error, named by `error`, a change that may be chance counts as none: the reading is 1.
+    """
 
     metric: str
+    error: str | None = None
     iterations: int = 3
 
     @property
     def metrics(self) -> tuple[str, ...]:
         """Names of the metrics it reads."""
-        return (self.metric,)
+        return (self.metric,) if self.error is None else (self.metric, self.error)
 
     def __call__(self, history: History) -> float | None:
         """Return the reading, or None in the first iterations, where the metric is missing, and where it began at 0."""
-        values = _since_start(self.metric, self.iterations, history)
-        start = fmean(values[: self.iterations]) if values else 0.0
-        return values[-1] / start if start > 0 else None
+        rows = _since_start(self.metric, self.iterations, history)
+        start = _start(self.metric, self.iterations, rows) if rows else 0.0
+        if start <= 0:
+            return None
+        return rows[-1][self.metric] / start if _is_change(self.metric, self.error, self.iterations, rows) else 1.0
 
 
 @dataclass(frozen=True)
 class RiseSinceStart:
-    """The metric of the last iteration, less its mean over the first `iterations` that have it. For shares that may begin at 0."""
+    """The metric of the last iteration, less its mean over the first `iterations` that have it. For shares that may begin at 0.
+
+    A change that may be chance by the metric's standard error, named by `error`, counts as none: the reading is 0.
+    """
 
     metric: str
+    error: str
     iterations: int = 3
 
     @property
     def metrics(self) -> tuple[str, ...]:
         """Names of the metrics it reads."""
-        return (self.metric,)
+        return (self.metric, self.error)
 
     def __call__(self, history: History) -> float | None:
         """Return the reading, or None in the first iterations and where the metric is missing."""
-        values = _since_start(self.metric, self.iterations, history)
-        if not values:
+        rows = _since_start(self.metric, self.iterations, history)
+        if not rows:
             return None
-        return values[-1] - fmean(values[: self.iterations])
+        is_change = _is_change(self.metric, self.error, self.iterations, rows)
+        return rows[-1][self.metric] - _start(self.metric, self.iterations, rows) if is_change else 0.0
 
 
-def _since_start(metric: str, iterations: int, history: History) -> list[float]:
-    """Return the metric of each iteration that has it; empty in the first iterations, and where the last one lacks it."""
-    values = [row[metric] for row in history if metric in row]
-    return values if metric in history[-1] and len(values) > iterations else []
+def _since_start(metric: str, iterations: int, history: History) -> list[Mapping[str, float]]:
+    """Return the iterations that have the metric; none in the first iterations, and where the last one lacks it."""
+    rows = [row for row in history if metric in row]
+    return rows if metric in history[-1] and len(rows) > iterations else []
+
+
+def _start(metric: str, iterations: int, rows: History) -> float:
+    return fmean(row[metric] for row in rows[:iterations])
+
+
+def _is_change(metric: str, error: str | None, iterations: int, rows: History) -> bool:
+    """Return whether the last iteration differs from the first ones by more than chance; True where no error is known.
+
+    Without a change all iterations have the same error, so those that are known are pooled. An iteration has none where it has one prompt,
+    or where no prompt differs from another, as where nothing is refused.
+    """
+    known = [] if error is None else [row[error] ** 2 for row in (*rows[:iterations], rows[-1]) if error in row]
+    if not known:
+        return True
+    change = rows[-1][metric] - _start(metric, iterations, rows)
+    return abs(change) > critical(len(rows) - iterations) * math.sqrt(fmean(known) * (1 + 1 / iterations))
 
 
 TAX_CHANGE = re.compile(r"tax/(?!text_nll_change/)(.+)_change/mean")
@@ -81,12 +111,11 @@ TAX_CHANGE = re.compile(r"tax/(?!text_nll_change/)(.+)_change/mean")
 
 @dataclass(frozen=True)
 class LostGrades:
-    """The largest loss of grades among the evals that were measured in the last iteration, less `errors` standard errors of it.
+    """The largest loss of grades among the evals that were measured in the last iteration. A loss that may be chance counts as 0.
 
-    So the reading is what an eval lost at least, as far as its questions can tell. An eval whose answers did not change lost nothing.
+    The error is that of the questions, so a loss that is shown is one of all such questions. An eval whose answers did not change has
+    none, and lost nothing.
     """
-
-    errors: float = 2.0
 
     @property
     def metrics(self) -> tuple[str, ...]:
@@ -95,19 +124,26 @@ class LostGrades:
 
     def __call__(self, history: History) -> float | None:
         """Return the reading, or None where the iteration measured no eval, or no eval has an error."""
-        return max(self._lost(history[-1]).values(), default=None)
+        return max(self._lost(history).values(), default=None)
 
     def worst(self, history: History) -> str:
         """Return the name of the eval that the reading is about; "" where there is none."""
-        lost = self._lost(history[-1])
+        lost = self._lost(history)
         return max(lost, key=lost.__getitem__, default="")
 
-    def _lost(self, row: Mapping[str, float]) -> dict[str, float]:
-        """Return what each eval lost at least, by its name; without those whose error is not known."""
-        changes = [
-            (match[1], -row[name], row.get(f"{name.removesuffix('mean')}se")) for name in row if (match := TAX_CHANGE.fullmatch(name))
-        ]
-        return {name: loss - self.errors * error for name, loss, error in changes if error is not None}
+    def _lost(self, history: History) -> dict[str, float]:
+        """Return what each eval lost, by its name; without those whose error is not known."""
+        measured = _changes(history[-1])
+        if not measured:
+            return {}
+        least = critical(sum(bool(_changes(row)) for row in history), len(measured))
+        return {name: -change if -change > least * error else 0.0 for name, (change, error) in measured.items()}
+
+
+def _changes(row: Mapping[str, float]) -> dict[str, tuple[float, float]]:
+    """Return the change of each eval's grade in an iteration and its standard error, by the eval's name."""
+    errors = [(match[1], name, f"{name.removesuffix('mean')}se") for name in row if (match := TAX_CHANGE.fullmatch(name))]
+    return {name: (row[change], row[error]) for name, change, error in errors if error in row}
 
 
 @dataclass(frozen=True)
@@ -115,8 +151,8 @@ class Divergence:
     """How far `truth` has fallen below its best while `proxy` has not: over-optimisation (Gao et al. 2022, arXiv 2210.10760).
 
     The mean over the last `window` iterations is compared with the best such mean before them. The reading is the fall in standard errors
-    of the difference, computed from `truth`'s own `/se`. It is 0 while `truth` has not fallen, or while the proxy has fallen as well. The
-    best is picked among many, so a reading of 2 or 3 occurs by chance.
+    of the difference, computed from `truth`'s own `/se`. It is 0 while `truth` has not fallen, while the proxy has fallen as well, and
+    where the fall may be chance: the best is picked among many.
     """
 
     proxy: str
@@ -145,7 +181,8 @@ class Divergence:
         error = math.sqrt(sum(row[2] ** 2 for part in (last, best) for row in part)) / self.window
         if proxy < best_proxy or truth >= best_truth or error == 0:
             return 0.0
-        return (best_truth - truth) / error
+        fall = (best_truth - truth) / error
+        return fall if fall > critical(len(windows), len(windows)) else 0.0
 
 
 Reading = Now | AgainstStart | RiseSinceStart | LostGrades | Divergence
