@@ -9,7 +9,7 @@ from itertools import cycle, islice, zip_longest
 
 from torch import nn
 
-from palate.core import Completion, Conversation, Demonstration, ModelError, Prompt, Sampling, derive_seed
+from palate.core import Completion, Conversation, Demonstration, ModelError, Prompt, Sampling, TrainingError, derive_seed
 from palate.data.jsonl import read_rows, write_rows
 from palate.distributed.ranks import ranks
 from palate.distributed.sharing import rejoined
@@ -73,8 +73,9 @@ class Examples:
         prompts = list(islice(cycle(self._prompts), max(len(self._prompts), ranks().world)))
         try:
             groups = self._draw(prompts, derive_seed(self._run.seed, "examples"))
-        except ModelError as error:
-            self._run.say(f"no samples for `palate watch`: {error}")
+        except (ModelError, TrainingError) as error:
+            if isinstance(error, ModelError):  # weights that are no numbers end the run, with a message that names what it read
+                self._run.say(f"no samples for `palate watch`: {error}")
             self._prompts = []
             return
         path = self._run.directory / EXAMPLES
@@ -112,7 +113,8 @@ def prompt_of(row: Demonstration) -> Prompt:
     """
     first = min(row.learned, default=0)
     turns = row.conversation[:first] if first else (replace(row.conversation[0], text=_opening(row.conversation[0].text)),)
-    return Prompt(row.source, turns, source=row.source, source_name=row.source_name)
+    name = row.source.rpartition("/")[2]  # the same wherever the folder of the data is
+    return Prompt(name, turns, source=row.source, source_name=row.source_name)
 
 
 def _opening(text: str) -> str:
@@ -153,17 +155,25 @@ def _has_room(policy: CausalPolicy, prompt: Prompt) -> bool:
 
 
 def _drawn(policy: CausalPolicy, prompts: Sequence[Prompt], seed: int) -> list[list[Completion]]:
-    """Return a completion of each prompt. Raises ModelError, on all ranks, where one of them cannot draw."""
-    module, fault, share = policy.module, "", list[list[Completion]]()
+    """Return a completion of each prompt.
+
+    Raises:
+        ModelError: on all ranks, where one of them cannot draw.
+        TrainingError: on all ranks, where the weights are no numbers.
+    """
+    module, share = policy.module, list[list[Completion]]()
+    fault: Exception | None = None
     if not all(ranks().gather(fit_together(module))):
         raise ModelError("ranks share out the layers, and a device has no room for all of them at once")
     with _sampling(module):
         try:
             share = LocalSampler(policy).generate_share(prompts, 1, SAMPLING, seed)
+        except TrainingError as error:
+            fault = error
         except Exception as error:  # noqa: BLE001 (whatever keeps a model from being sampled does not keep it from learning)
-            fault = f"{type(error).__name__}: {error}"
-    if faults := [fault for fault in ranks().gather(fault) if fault]:
-        raise ModelError(faults[0])
+            fault = ModelError(f"{type(error).__name__}: {error}")
+    if faults := [fault for fault in ranks().gather(fault) if fault is not None]:
+        raise faults[0]
     return rejoined(share)
 
 

@@ -177,13 +177,22 @@ def test_prompts_without_room_are_left_out_and_what_cannot_be_drawn_is_said_once
     assert [row["id"] for row in rows_of(run.directory, "examples.jsonl")] == ["rice"]
     examples_of(run, policy, [long], 2).write(0)
     assert "no samples for `palate watch`: no prompt of the data can be completed" in capsys.readouterr().err
-    with torch.no_grad():
-        policy.head[0].fill_(torch.nan)
+    layer = policy.module.get_output_embeddings()
+    layer.weight = torch.nn.Parameter(layer.weight[:, 1:])  # it no longer fits the hidden states
     broken = examples_of(run, policy, [text_prompt("rice")], 2)
     broken.write(1)
     broken.write(2)
-    assert capsys.readouterr().err.count("no samples for `palate watch`: TrainingError") == 1
+    assert capsys.readouterr().err.count("no samples for `palate watch`: RuntimeError") == 1
     assert [row["step"] for row in rows_of(run.directory, "examples.jsonl")] == [0]
+
+
+def test_of_weights_that_are_no_numbers_the_next_step_speaks_and_not_the_samples(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    policy = tiny_policy()
+    with torch.no_grad():
+        policy.head[0].fill_(torch.nan)
+    examples_of(run, policy, [text_prompt("rice")], 2).write(1)
+    assert "no samples" not in capsys.readouterr().err
+    assert not (run.directory / "examples.jsonl").exists()
 
 
 def test_a_run_that_goes_back_shows_no_later_weights(run: Run) -> None:
