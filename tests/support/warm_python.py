@@ -1,8 +1,8 @@
 """A Python that has torch, transformers and Palate loaded already: tests start many processes, and each would load them for seconds.
 
-`executable` is a program that takes Python's own words (`-m MODULE`, `-c CODE` or a script, with `-u` before them). It passes them with its
-files, folder and environment to a process that forks a child for each. Signals are passed on, and what ends the child ends the program. If
-the program is killed, so is the child, with what it started.
+`executable` is a program that takes Python's own words (`-m MODULE`, `-c CODE` or a script, with `-u` or `-B` before them). It passes them
+with its files, folder and environment to a process that forks a child for each. Signals are passed on, and what ends the child ends the
+program. If the program is killed, so is the child, with what it started.
 
 A child differs from a new process in two ways: modules are there before its first line, and so it never sees another version of a package.
 The processes that test are such children too (`tests/conftest.py`), and so they share most of their memory.
@@ -166,7 +166,7 @@ def ran(words: list[str]) -> int:
 
 def run(words: list[str]) -> None:
     """Runs a module, code or a script with the words after it."""
-    while words[0] == "-u":
+    while words[0] in ("-u", "-B"):  # multiprocessing passes -B on where PYTHONDONTWRITEBYTECODE is set
         words = words[1:]
     if words[0] == "-m":
         sys.argv = words[1:]
