@@ -8,7 +8,7 @@ import torch
 from palate.core import Completion, Message, Prompt, StopReason
 from palate.objectives.advantages import RewardParts
 from palate.stages.online import rollouts as roll
-from palate.stages.online.score_metrics import refusal_share
+from palate.stages.online.score_metrics import written_metrics
 
 PROMPT = Prompt("p", (Message("text", "x"),))
 
@@ -94,4 +94,4 @@ def test_batches_are_cut_and_joined_with_every_column_in_its_place() -> None:
 def test_refusals_are_counted_over_all_completions() -> None:
     first = (sample("sorry , i can not help with that", (-1.0,)), sample("the rice boils for 12 minutes", (-1.0,)))
     second = (sample("no", (-1.0,)), sample("i can not help with that", (-1.0,)))
-    assert refusal_share(roll.Rollouts((PROMPT, PROMPT), ((1,), (2,)), (first, second))) == 0.5
+    assert written_metrics(roll.Rollouts((PROMPT, PROMPT), ((1,), (2,)), (first, second)))["refusals/share"] == 0.5
