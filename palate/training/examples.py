@@ -25,6 +25,8 @@ MOMENTS = 8
 """Parts of a training after which the prompts are completed, at most."""
 STEPS_APART = 100
 """The fewest steps of a part where the stage draws nothing else: completing the prompts takes about as long as a step."""
+SHORT = 20
+"""Below so many steps there is only the start and the end."""
 OPENING = 48
 """Characters of a plain text that a model is given to go on from, at most."""
 
@@ -142,7 +144,7 @@ def examples_of(run: Run, policy: CausalPolicy, prompts: Iterable[Prompt], steps
     chosen = [prompt for prompt in FirstPrompts(prompts) if _has_room(policy, prompt)]
     if not chosen:
         run.say("no samples for `palate watch`: no prompt of the data can be completed")
-    parts = max(2, min(MOMENTS, steps // STEPS_APART))
+    parts = max(1 if steps < SHORT else 2, min(MOMENTS, steps // STEPS_APART))
     return Examples(run, lambda prompts, seed: _drawn(policy, prompts, seed), chosen, steps, parts)
 
 

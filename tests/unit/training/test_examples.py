@@ -97,6 +97,7 @@ def test_a_stage_completes_its_prompts_as_it_learns_and_learns_the_same_with_the
     kind: str, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     prompts, moments = EXPECTED[kind]
+    monkeypatch.setattr(examples, "SHORT", 0)  # so that there is a moment in the middle
     run = ran(stage_of(kind, home), tmp_path / "run", name_of(kind))
     rows = rows_of(run, "examples.jsonl")
     assert [(row["step"], row["prompt"]) for row in rows] == [(step, prompt) for step in moments for prompt in prompts]
@@ -113,6 +114,7 @@ def test_a_stage_completes_its_prompts_as_it_learns_and_learns_the_same_with_the
 def test_a_run_that_was_killed_has_the_rows_of_a_straight_one(
     kind: str, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(examples, "SHORT", 0)
     stage, straight = stage_of(kind, home), ran(stage_of(kind, home), tmp_path / "straight", kind)
     log = Run.log
 
@@ -161,7 +163,7 @@ def test_the_first_distinct_prompts_of_each_source_come_in_turn() -> None:
     assert [prompt.id for prompt in FirstPrompts(given)] == ["a0", "b0", "a1", "a2", "a3"]
 
 
-@pytest.mark.parametrize(("steps", "moments"), [(1, 1), (30, 2), (350, 3), (20_000, 8)])
+@pytest.mark.parametrize(("steps", "moments"), [(1, 1), (19, 1), (30, 2), (350, 3), (20_000, 8)])
 def test_a_long_training_has_eight_moments_and_a_short_one_two(steps: int, moments: int, run: Run) -> None:
     shown = examples_of(run, tiny_policy(), [text_prompt("rice")], steps)
     for step in range(steps):
