@@ -240,11 +240,11 @@ def test_a_page_of_sft_says_what_the_model_writes_after_how_many_steps(tmp_path:
     tiny_policy().save(tmp_path / "policy")
     turns = [[{"role": "user", "content": text}, {"role": "assistant", "content": "rice"}] for text in ("beans", "salt")]
     write_rows(tmp_path / "talk.jsonl", [{"messages": messages} for messages in turns])
-    stage = SFT(str(tmp_path / "policy"), str(tmp_path / "talk.jsonl"), demonstrations_per_step=2, epochs=3)
+    stage = SFT(str(tmp_path / "policy"), str(tmp_path / "talk.jsonl"), demonstrations_per_step=1, epochs=11)
     with watched(ran(stage, tmp_path / "run", "sft")) as url:
         page = visit(url)
         expect(page.locator(".prompt > p")).to_have_text(["beans", "salt"])
-        expect(page.locator(".prompt").first.locator("h4")).to_have_text(["before training", "after 2 steps", "after 3 steps"])
+        expect(page.locator(".prompt").first.locator("h4")).to_have_text(["before training", "after 11 steps", "after 22 steps"])
 
 
 def test_two_prompts_of_one_row_stay_apart(tmp_path: Path) -> None:
