@@ -79,7 +79,8 @@ def _too_high(sweep: KLSweep, point: SweepPoint) -> str:
         return f"{at} is not measurably worse ({gain(point.below_best)}): no harm of a high price is shown."
     if over is None or over.excludes_zero:
         where = "" if over is None else _beside_start(over, sweep.start_name)
-        return f"A high price costs gain and does not stop it: at {at} it is {number(point.value.value)} ({gain(point.below_best)}){where}."
+        rest = " and does not stop it" if over is not None and over.low > 0 else ""
+        return f"A high price costs gain{rest}: at {at} it is {number(point.value.value)} ({gain(point.below_best)}){where}."
     return f"Too high changes nothing: at {at} the policy is not measurably apart from {sweep.start_name} ({gain(over)})."
 
 

@@ -245,6 +245,7 @@ def test_the_sentence_follows_the_intervals() -> None:
     assert "no harm of a high price is shown" in said(BEST, point(10, 0.69, 0.14, -0.01, 1))
     text = said(BEST, point(10, 0.6, 0.05, -0.1, 0.2))
     assert "A high price costs gain and does not stop it: at 10 it is 0.60 (\u22120.10, 9.8 SE) and above SFT" in text
+    assert "A high price costs gain: at 10 it is 0.50 (\u22120.20, 20 SE) and below SFT" in said(BEST, point(10, 0.5, -0.05, -0.2, 0.2))
     assert "0.1 is the smallest one, so none of these is shown to be too low." in text
     assert "0.1 is the largest one, so none of these is shown to be too high." in said(point(0.001, 0.5, -0.05, -0.2, 16), BEST)
 
