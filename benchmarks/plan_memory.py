@@ -15,7 +15,10 @@ import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
 
 SIZES: Mapping[str, tuple[int, int, int, int, int, int, bool]] = {
     "34M": (512, 6, 8, 2, 1536, 32_000, True),
@@ -104,16 +107,12 @@ def stage_of(case: Case, folder: Path) -> Any:
     return read_config(STAGES[case.stage].load(), Settings(settings_of(case, folder), {(): "benchmark"}))
 
 
-def make(case: Case, folder: Path) -> None:
-    """Write the models and the data of a case."""
-    from transformers import AutoConfig, AutoModelForCausalLM
+def model_config(size: tuple[int, int, int, int, int, int, bool]) -> PretrainedConfig:
+    """Return the configuration of a model of a size, as `SIZES` gives it."""
+    from transformers import AutoConfig
 
-    from palate.models.load import as_policy, built
-    from palate.models.scalar import scalar_from
-    from palate.testing import word_tokenizer
-
-    width, layers, heads, kv_heads, inner, vocabulary, is_tied = SIZES[case.size]
-    config = AutoConfig.for_model(
+    width, layers, heads, kv_heads, inner, vocabulary, is_tied = size
+    config: PretrainedConfig = AutoConfig.for_model(
         "qwen2",
         hidden_size=width,
         num_hidden_layers=layers,
@@ -127,6 +126,18 @@ def make(case: Case, folder: Path) -> None:
         bos_token_id=1,
         pad_token_id=0,
     )
+    return config
+
+
+def make(case: Case, folder: Path) -> None:
+    """Write the models and the data of a case."""
+    from transformers import AutoModelForCausalLM
+
+    from palate.models.load import as_policy, built
+    from palate.models.scalar import scalar_from
+    from palate.testing import word_tokenizer
+
+    config = model_config(SIZES[case.size])
     policy = as_policy(built(AutoModelForCausalLM.from_config, config, 0), word_tokenizer())
     policy.save(folder / "model")
     if "reward" in case.settings:

@@ -20,15 +20,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from benchmarks.plan_memory import model_config
+
 MEGA = 1e6
 STEPS = 2
 """Optimizer steps; moments and gradients are in memory together from the second on."""
 PHASES = ("read", "load", "learn", "write")
 SIZES = {
-    "small": (256, 4, 4, 2, 768, 4_000),
-    "303M": (1024, 24, 16, 4, 2816, 32_000),
+    "small": (256, 4, 4, 2, 768, 4_000, True),
+    "303M": (1024, 24, 16, 4, 2816, 32_000, True),
 }
-"""Width, layers, heads, key heads, inner width, vocabulary; embeddings are tied."""
+"""Width, layers, heads, key heads, inner width, vocabulary, tied embeddings."""
 
 
 class Peak(NamedTuple):
@@ -68,26 +70,12 @@ def watched(peaks: dict[str, Peak], phase: str) -> Iterator[None]:
 def make(size: str, folder: Path) -> None:
     """Write a model and its data."""
     import torch
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM
 
     from palate.models.load import as_policy, built
     from palate.testing import word_tokenizer
 
-    width, layers, heads, kv_heads, inner, vocabulary = SIZES[size]
-    config = AutoConfig.for_model(
-        "qwen2",
-        hidden_size=width,
-        num_hidden_layers=layers,
-        num_attention_heads=heads,
-        num_key_value_heads=kv_heads,
-        intermediate_size=inner,
-        vocab_size=vocabulary,
-        tie_word_embeddings=True,
-        max_position_embeddings=4096,
-        eos_token_id=2,
-        bos_token_id=1,
-        pad_token_id=0,
-    )
+    config = model_config(SIZES[size])
     module = built(AutoModelForCausalLM.from_config, config, 0).to(torch.bfloat16)
     as_policy(module, word_tokenizer()).save(folder / "model")
     row = {"prompt": "the cook has", "completion": "rice and beans but no salt"}
