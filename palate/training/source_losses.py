@@ -56,7 +56,7 @@ def with_sources(sums: Sums, batch: PackedBatch, branch: Tensor, of_rows: Callab
     if not any(names):
         return sums
     numbers = {name: k for k, name in enumerate(dict.fromkeys(names))}
-    source = torch.tensor([numbers[name] for name in names])[batch.tree[branch]]
+    source = torch.tensor([numbers[name] for name in names], device=batch.tree.device)[batch.tree[branch]]
     with torch.no_grad():
         own = {name: of_rows((source == k).nonzero()[:, 0]) for name, k in numbers.items() if (source == k).any()}
     return replace(sums, by_source=own)

@@ -19,7 +19,7 @@ def critical(look: int, comparisons: int = 1) -> float:
     they depend on each other. It needs errors that are right, and means that are nearly normal.
 
     Args:
-        look: the guard's how-manieth look it is, from 1.
+        look: number of the guard's look, from 1.
         comparisons: how many changes it compares at this look.
     """
     return -NormalDist().inv_cdf(FALSE_ALARMS / len(RATED) / (look * (look + 1)) / comparisons)
