@@ -104,7 +104,7 @@ def _dispatch(words: list[str], stages: Stages) -> int:
         "label": rater_commands.label,
         "judge": rater_commands.judge,
         "inspect": run_commands.inspect,
-        "swap": run_commands.swap,
+        "use": run_commands.use,
         "agreement": rater_commands.agreement,
         "judge-fit": judge_fit_command.judge_fit,
         "score": reward_commands.score,

@@ -65,7 +65,7 @@ PARSERS: dict[str, Callable[[], Parser]] = {
     "trace": model_commands.trace_parser,
     "forget": forget_command.forget_parser,
     "inspect": run_commands.inspect_parser,
-    "swap": run_commands.swap_parser,
+    "use": run_commands.use_parser,
     "agreement": rater_commands.agreement_parser,
     "judge-fit": judge_fit_command.judge_fit_parser,
     "peak": peak_command.peak_parser,

@@ -23,7 +23,7 @@ COMMANDS = {
     "label": "Open the pages on which people judge.",
     "judge": "Judge pairs of a pipeline, and see its reward model change.",
     "inspect": "Show a data file as a model sees it: tokens and duplicates.",
-    "swap": "Point a link to another run, or back to the one before.",
+    "use": "Point a link to another run, or back to the one before.",
     "agreement": "Report how reliable raters are, and how many more labels help.",
     "judge-fit": "Measure a judge on people's judgments, and write its card.",
     "score": "Score completions with a reward model, by dimension.",
@@ -42,7 +42,7 @@ COMMANDS = {
 }
 
 GROUPS = {
-    "Run a pipeline": ("demo", "init", "run", "plan", "swap"),
+    "Run a pipeline": ("demo", "init", "run", "plan", "use"),
     "Make a model": (
         "world", "pretrain", "sft", "sample", "revise", "reward", "rules", "refresh", "direct", "online", "pair", "average", "rerank",
     ),

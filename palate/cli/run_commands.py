@@ -1,4 +1,4 @@
-"""Commands about runs and data: `run`, `runs`, `swap`, `inspect`, `reference`."""
+"""Commands about runs and data: `run`, `runs`, `use`, `inspect`, `reference`."""
 
 from __future__ import annotations
 
@@ -71,20 +71,20 @@ def runs(words: list[str], stages: Stages) -> int:  # noqa: ARG001 (every comman
     return 0
 
 
-def swap_parser() -> Parser:
-    """What `palate swap` takes."""
-    parser = Parser("swap", COMMANDS["swap"])
+def use_parser() -> Parser:
+    """What `palate use` takes."""
+    parser = Parser("use", COMMANDS["use"])
     parser.add_argument("link", type=Path, help="the link, for example runs/reward; settings can name it like a run")
     parser.add_argument("run", type=Path, nargs="?", help="the run that it will name")
     parser.add_argument("--back", action="store_true", help="go back to the run that it named before")
     return parser
 
 
-def swap(words: list[str], stages: Stages) -> int:  # noqa: ARG001 (every command has this signature)
-    """`palate swap`; returns the exit status."""
-    options = swap_parser().parse(words)
+def use(words: list[str], stages: Stages) -> int:  # noqa: ARG001 (every command has this signature)
+    """`palate use`; returns the exit status."""
+    options = use_parser().parse(words)
     if options.back == (options.run is not None):
-        raise ConfigError("palate swap: give either a run or --back.")
+        raise ConfigError("palate use: give either a run or --back.")
     from palate.runs.pointer import swap, swap_back
 
     if options.back:

@@ -186,8 +186,8 @@ def commands(reward: str, directory: Path) -> tuple[tuple[str, str], ...]:
     path = Path(reward)
     link = path if path.is_symlink() else directory.parent / "reward"
     named = _near(str(link))
-    first = () if link.is_symlink() else (("once, a name for the model in use", f"palate swap {named} {_near(reward)}"),)
-    return (*first, ("swap it in", f"palate swap {named} {_near(str(directory))}"), ("and back", f"palate swap {named} --back"))
+    first = () if link.is_symlink() else (("once, a name for the model in use", f"palate use {named} {_near(reward)}"),)
+    return (*first, ("put it in use", f"palate use {named} {_near(str(directory))}"), ("and back", f"palate use {named} --back"))
 
 
 def terminal_lines(change: RewardChange, directory: Path) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""Links to models: when `palate swap` lets one name another run, the server loads that run and goes on with it."""
+"""Links to models: when `palate use` lets one name another run, the server loads that run and goes on with it."""
 
 from __future__ import annotations
 

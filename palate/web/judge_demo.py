@@ -130,7 +130,7 @@ def judge_and_learn(runs: Path, pipeline: JudgedPipeline, pairs: int, judging: J
     judged = own_judgments(files, pipeline.gold, pipeline.dimension)
     facts = (
         ("how the reward model changed", str(refreshed / "refresh.html")),
-        ("put it in use", shlex.join(["palate", "swap", str(link), str(refreshed)])),
+        ("put it in use", shlex.join(["palate", "use", str(link), str(refreshed)])),
         ("this page", str(judging.own.result)),
     )
     write_atomic(judging.own.result, render_judged(judged, facts))

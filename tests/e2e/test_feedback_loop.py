@@ -38,7 +38,7 @@ def in_use(tmp_path: Path) -> Path:
     policy.save(tmp_path / "policy-1")
     scalar_from(policy, ("overall",), seed=0).save(tmp_path / "reward-1")
     for name in ("policy", "reward"):
-        assert main(["swap", str(tmp_path / f"{name}-in-use"), str(tmp_path / f"{name}-1")]) == 0
+        assert main(["use", str(tmp_path / f"{name}-in-use"), str(tmp_path / f"{name}-1")]) == 0
     return tmp_path
 
 
@@ -114,7 +114,7 @@ def test_what_people_say_on_the_page_is_what_the_served_reward_model_learns(in_u
 
         given, drawn = scores(url, key, shown["rice?"])
         assert given == pytest.approx(own_scores(in_use / "reward-1", shown["rice?"]), abs=1e-5)
-        assert main(["swap", str(link), str(week)]) == 0
+        assert main(["use", str(link), str(week)]) == 0
         wait_until(lambda: re.search(rf"policy-in-use is now .*, {week.resolve()}$", log.read_text(), re.MULTILINE), log.read_text)
         given_now, drawn_now = scores(url, key, shown["rice?"])
         assert given_now == pytest.approx(own_scores(week / "model", shown["rice?"]), abs=1e-5)

@@ -77,7 +77,7 @@ def test_somebody_judges_and_the_reward_model_learns(runs: Path) -> None:
         process.wait()
     shown = (runs / "told.txt").read_text()
     assert "The reward model before and after" in shown
-    assert "palate swap" in shown
+    assert "palate use" in shown
     assert re.search(r"^You agree with the truth on \d of 6 pairs \(95 %: ", shown, flags=re.MULTILINE)
     assert re.search(r"^The reward model moved towards your answer on \d of 6 pairs", shown, flags=re.MULTILINE)
     assert "questions wait for people" not in shown  # the page is open already

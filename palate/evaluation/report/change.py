@@ -55,7 +55,7 @@ class RewardChange:
         moved: the first of these.
         curve: accuracy against labels, where it was measured.
         queued: pairs without a judgment that were put in order for people; 0 where people are not asked.
-        commands: (label, command) to swap the model in and back.
+        commands: (label, command) to put the model in use and back.
         facts: label-value pairs for the foot.
     """
 
@@ -112,7 +112,7 @@ def advice(change: RewardChange) -> str:
         return f"Think twice: it lost {lost} points on old judgments ({won} on new ones). Raise replay_share, or lower epochs."
     if new.excludes_zero and new.value > 0:
         no_loss = "" if old is None else ", and the old judgments show no loss"
-        return f"Swap it in: the gain on new judgments is real ({points}){no_loss}."
+        return f"Put it in use: the gain on new judgments is real ({points}){no_loss}."
     if new.excludes_zero:
         return f"Keep the former model: this one is worse on new judgments ({points}). Are sides swapped? Do raters agree?"
     if not isfinite(new.low):

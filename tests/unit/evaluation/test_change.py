@@ -35,7 +35,7 @@ def change(new: tuple[float, float], old: tuple[float, float] | None = None, **m
 @pytest.mark.parametrize(
     ("new", "old", "says", "advises"),
     [
-        ((0.1, 0.02), (0.0, 0.01), "Better on the new judgments: 60 % to 70 %; no measurable change on the old ones", "Swap it in"),
+        ((0.1, 0.02), (0.0, 0.01), "Better on the new judgments: 60 % to 70 %; no measurable change on the old ones", "Put it in use"),
         (
             (0.1, 0.02),
             (-0.05, 0.01),
@@ -57,7 +57,7 @@ def change(new: tuple[float, float], old: tuple[float, float] | None = None, **m
         ),
         ((0.0, nan), None, "No measurable change on the new", "No difference can be shown yet: too few new judgments are held out (200)"),
         ((-0.1, 0.02), None, "Worse on the new judgments: 60 % to 50 %", "Keep the former model"),
-        ((0.1, 0.02), None, "Better on the new judgments: 60 % to 70 %", "Swap it in"),
+        ((0.1, 0.02), None, "Better on the new judgments: 60 % to 70 %", "Put it in use"),
     ],
 )
 def test_words_follow_from_the_intervals(new: tuple[float, float], old: tuple[float, float] | None, says: str, advises: str) -> None:

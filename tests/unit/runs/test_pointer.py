@@ -37,7 +37,7 @@ def test_what_cannot_be_swapped(tmp_path: Path, capsys: pytest.CaptureFixture[st
     with pytest.raises(ConfigError, match="not a link"):
         swap(tmp_path / "file", tmp_path / "run")
     assert (tmp_path / "file").read_text() == "kept"
-    assert main(["swap", str(tmp_path / "link")]) == 2
+    assert main(["use", str(tmp_path / "link")]) == 2
     assert "give either a run or --back" in capsys.readouterr().err
-    assert main(["swap", str(tmp_path / "link"), str(tmp_path / "run")]) == 0
+    assert main(["use", str(tmp_path / "link"), str(tmp_path / "run")]) == 0
     assert current(tmp_path / "link") == tmp_path / "run"

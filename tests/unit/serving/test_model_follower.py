@@ -1,4 +1,4 @@
-"""`palate swap` changes what a running server answers with; a model that cannot be loaded changes nothing."""
+"""`palate use` changes what a running server answers with; a model that cannot be loaded changes nothing."""
 
 from __future__ import annotations
 

@@ -96,10 +96,10 @@ def test_the_curve_is_measured_on_nested_shares_and_the_page_says_what_it_found(
     assert len(metrics) == 48, "the metrics are those of the whole model: 4 epochs of 96 prompts in steps of 8"
     said = " ".join(capsys.readouterr().out.split())
     assert "Doubling the labels from 48 to 96 is expected to give" in said
-    assert "Swap it in: the gain on new judgments is real" in said
-    assert f"palate swap {directory.parent}/reward {directory}" in said
+    assert "Put it in use: the gain on new judgments is real" in said
+    assert f"palate use {directory.parent}/reward {directory}" in said
     page = (directory / "refresh.html").read_text()
-    for told in ("Better on the new judgments", "How many more labels", summary["curve"]["text"], "Best before", "palate swap"):
+    for told in ("Better on the new judgments", "How many more labels", summary["curve"]["text"], "Best before", "palate use"):
         assert told in page
     assert "<script" not in page
 
