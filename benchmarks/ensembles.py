@@ -1,4 +1,4 @@
-"""Best of many by one reward model and by ensembles, in the kitchen: `python -m benchmarks.ensembles --seeds 137 138 139 --also drawn`.
+"""Best of many by one reward model and by ensembles, in the kitchen: `python -m benchmarks.ensembles --seeds 140 141 142 --also drawn bases`.
 
 A few noisy judgments of a short kitchen's samples train one model, and an ensemble whose members learn from the same judgments with other
 seeds. Each chooses among the same `--pool` completions per held-out prompt. Most of these are sampled as the judged ones were. `--strange`
@@ -8,8 +8,8 @@ There is a row per rule with the gold of the best of n. A second table says how 
 A member is a model like the one alone, so the first row is the mean over all of them: what a single model gives on average. The one alone
 is one draw of it, and its luck would decide the comparison.
 
-With `--also bases` a second ensemble starts from `--bases` models that were pretrained and fine-tuned with other seeds. With `--also drawn`
-the members of a further one learn from prompts that are drawn with replacement.
+With `--also drawn` the members of a further ensemble learn from prompts that are drawn with replacement. With `--also bases` those of
+another one do so too, and start from `--bases` models that were pretrained and fine-tuned with other seeds.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ from palate.rewards.ensemble import ENSEMBLES
 SIZES = (1, 4, 16, 64)
 RULES = {"mean": "mean", "worst case": "wco", "mean - variance / 2": "uwo", "mean - sd": "mean_minus_sd", "soft minimum": "soft_min"}
 WAYS = ("bases", "drawn", "heads", "averaged")
-"""Further models that can be measured beside: members that start from different models, members that each draw their prompts, heads for
-all members on one trunk, and the average of the members' weights, who then start with the same heads."""
+"""Further models that can be measured beside: members that start from different models and draw their prompts, members that draw their
+prompts, heads for all members on one trunk, and the average of the members' weights, who then start with the same heads."""
 SINGLE = "a single model, on average"
 KINDS = ("as judged", "strange")
 """The completions that are sampled as the judged ones were, and those at `--temperature`."""
@@ -69,7 +69,7 @@ def pipeline(options: argparse.Namespace, seed: int) -> dict[str, Any]:
     starts = other_starts(seed, first_stages(texts=options.texts), options.bases - 1 if "bases" in options.also else 0)
     models = [f"${name}" for name in starts if name.startswith("sft")]
     further = {
-        "bases": {**reward, "members": {**ensemble, "heads": "own", "other_models": models}},
+        "bases": {**reward, "members": {**ensemble, "heads": "own", "bootstrap": "prompts", "other_models": models}},
         "drawn": {**reward, "members": {**ensemble, "bootstrap": "prompts"}},
         "heads": {**reward, "members": {**ensemble, "bootstrap": "prompts", "trunk": "shared", "heads": "own"}},
         "averaged": {
@@ -209,11 +209,11 @@ def agreement_table(seeds: Sequence[int], pools: Sequence[Pool]) -> str:
 
 def main() -> int:
     """Run what is not done yet below `--runs`, one folder per seed; return exit status 0."""
-    parser = seeds_parser("benchmarks.ensembles", __doc__, [137, 138, 139])
+    parser = seeds_parser("benchmarks.ensembles", __doc__, [140, 141, 142])
     parser.add_argument("--texts", type=int, default=TEXTS, help="documents of the base corpus")
     parser.add_argument("--pairs", type=int, default=800, help="judgments that train")
     parser.add_argument("--members", type=int, default=4)
-    parser.add_argument("--bases", type=int, default=2, help="models from which the members of `--also bases` start in turn")
+    parser.add_argument("--bases", type=int, default=4, help="models from which the members of `--also bases` start in turn")
     parser.add_argument("--prompts", type=int, default=200, help="held-out prompts")
     parser.add_argument("--pool", type=int, default=64, help="completions per prompt")
     parser.add_argument("--temperature", type=float, default=2.0, help="of the strange completions")

@@ -3,7 +3,7 @@
 It runs configs/rules.yaml, one folder per seed, and prints four tables: how well one classifier reads each rule, under its question and
 under wordings that it has not learned; how well both classifiers read what the tuned policies write; how often each model breaks each
 rule, for guests who tempt the cook and for others; and what the rules cost. Breaches are counted by programs that know. The last column
-has the median and the spread over seeds.
+has the median and the spread over the seeds where the figure is known.
 """
 
 from __future__ import annotations
@@ -149,12 +149,18 @@ def _table(title: str, figures: Mapping[str, Figure], runs: Sequence[SeedRun], f
     lines = ["| " + " | ".join(columns) + " |", "|---" * len(columns) + "|"]
     for name, figure in figures.items():
         estimates = [figure(run) for run in runs]
-        values = [estimate.value for estimate in estimates]
-        cells = [f"{one.value:{form}} ({one.low:{form}} to {one.high:{form}})" for one in estimates]
-        lines.append(
-            f"| {name} | {' | '.join(cells)} | {statistics.median(values):{form}} ({min(values):{form}} to {max(values):{form}}) |"
-        )
+        values = [one.value for one in estimates if not math.isnan(one.value)]
+        whole = f"{statistics.median(values):{form}} ({min(values):{form}} to {max(values):{form}})" if values else "-"
+        lines.append(f"| {name} | {' | '.join(_cell(one, form) for one in estimates)} | {whole} |")
     return "\n".join(lines) + "\n"
+
+
+def _cell(estimate: Estimate, form: str) -> str:
+    """Return an estimate with its interval; "-" where it is not known, as where no reply breaks the rule."""
+    if math.isnan(estimate.value):
+        return "-"
+    interval = "no interval" if math.isnan(estimate.low) else f"{estimate.low:{form}} to {estimate.high:{form}}"
+    return f"{estimate.value:{form}} ({interval})"
 
 
 if __name__ == "__main__":

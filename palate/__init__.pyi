@@ -573,6 +573,7 @@ def compare(
     rewards: Mapping[str, Choice] = ...,
     gold: Function | None = ...,
     difference: float = ...,
+    split_by: str | None = ...,
     dtype: Literal['auto', 'float32', 'bfloat16', 'float16'] = ...,
     name: str = ...,
     runs: _Path = ...,

@@ -45,6 +45,11 @@ class Estimate:
         return self.low > 0 or self.high < 0
 
 
+def complement(one: Estimate) -> Estimate:
+    """Return the estimate of 1 less a share."""
+    return Estimate(1 - one.value, one.se, 1 - one.high, 1 - one.low, one.n)
+
+
 def known(value: float) -> float | None:
     """Return `value`, or None where it is NaN: what is not known is null in JSON."""
     return None if math.isnan(value) else value

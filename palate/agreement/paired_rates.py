@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from palate.agreement.estimates import Estimate, Floats, Ints, at_edge, expanded_percentiles, wilson
+from palate.agreement.estimates import Estimate, Floats, Ints, at_edge, complement, expanded_percentiles, wilson
 from palate.agreement.paired_logistic import Matches, fit, sigmoid
 from palate.agreement.win_rates import PULL, PolicyMatch, PolicyVotes, win_rates
 
@@ -50,6 +50,12 @@ class PairedRate:
     needed: int | None
     visible: float | None
     note: str = ""
+
+    def of(self, policy: str) -> PairedRate:
+        """Return the rate with which `policy`, one of the two, wins."""
+        if policy == self.match.policy:
+            return self
+        return replace(self, match=self.match.turned, controlled=None if self.controlled is None else complement(self.controlled))
 
 
 def paired_rates(

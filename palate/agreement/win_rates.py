@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from palate.agreement.estimates import Estimate, Floats, Ints, clustered_share, from_draws
+from palate.agreement.estimates import Estimate, Floats, Ints, clustered_share, complement, from_draws
 from palate.agreement.prediction_powered import PoweredMean, powered_mean
 from palate.agreement.strengths import bradley_terry, bradley_terry_each
 
@@ -68,6 +68,12 @@ class PolicyMatch:
     judge: str = ""
     joined: Estimate | None = None
     saved: float | None = None
+
+    @property
+    def turned(self) -> PolicyMatch:
+        """The same for the other policy."""
+        joined = None if self.joined is None else complement(self.joined)
+        return replace(self, policy=self.other, other=self.policy, rate=complement(self.rate), joined=joined)
 
 
 @dataclass(frozen=True, slots=True)

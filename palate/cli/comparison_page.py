@@ -30,6 +30,8 @@ def show_comparison(directory: Path) -> None:
             console.print(_joined(source))
         if source.strengths:
             console.print(_strengths(source))
+        if source.by_group:
+            console.print(_by_group(source, comparison.split_by))
     console.print()
     for line in notes(comparison):
         console.print(Text(f"- {line}"), soft_wrap=True)
@@ -81,6 +83,21 @@ def _strengths(source: VerdictSource) -> Table:
     for one in source.strengths:
         strength = f"{one.strength.value:+.2f}", two_cells(one.strength)[1]
         table.add_row(*map(Text, (one.policy, one.dimension, str(one.votes), *_cells(one.rate), *strength)))
+    return table
+
+
+def _by_group(source: VerdictSource, column: str) -> Table:
+    from rich.text import Text
+
+    from palate.cli.policy_page import named_table
+
+    several = len({one.rate.match.dimension for one in source.by_group}) > 1
+    table = named_table(column, "policy", "against", *(["dimension"] if several else []), "prompts", "wins", "interval")
+    table.columns[0].justify = "left"
+    for group, rate in ((one.group, one.rate) for one in source.by_group):
+        dimension = [rate.match.dimension] if several else []
+        cells = (group or f"no {column}", rate.match.policy, rate.match.other, *dimension, str(rate.prompts), *_cells(rate.match.rate))
+        table.add_row(*map(Text, cells))
     return table
 
 

@@ -45,6 +45,14 @@ class ComparedPolicy:
 
 
 @dataclass(frozen=True, slots=True)
+class GroupRate:
+    """The win rate of a pair of policies on one group of prompts; `group` is "" for prompts that belong to none."""
+
+    group: str
+    rate: PairedRate
+
+
+@dataclass(frozen=True, slots=True)
 class VerdictSource:
     """Who compared the answers, and what they say.
 
@@ -58,6 +66,7 @@ class VerdictSource:
         raters: number of raters who answered.
         rates: the win rate of each pair of policies, by dimension.
         strengths: the policies by strength, by dimension; () for two policies.
+        by_group: the win rates on each group of prompts; () where prompts are not split.
     """
 
     kind: SourceKind
@@ -69,6 +78,7 @@ class VerdictSource:
     raters: int
     rates: tuple[PairedRate, ...]
     strengths: tuple[PolicyStrength, ...]
+    by_group: tuple[GroupRate, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +91,7 @@ class PolicyComparison:
         answer_pairs: pairs of answers that two policies have, over all these prompts.
         difference: the distance of a win rate from one half that `PairedRate.needed` is about.
         sources: who compared, in the order in which they may lead.
+        split_by: the column by whose values prompts are split into groups; "" where they are not.
     """
 
     policies: tuple[ComparedPolicy, ...]
@@ -88,6 +99,7 @@ class PolicyComparison:
     answer_pairs: int
     difference: float
     sources: tuple[VerdictSource, ...]
+    split_by: str = ""
 
     def as_json(self) -> dict[str, Any]:
         """Return the figures as JSON values; what is not known is null."""

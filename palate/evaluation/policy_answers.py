@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from palate.config.artifacts import file_at, model_at
+from palate.config.settings import nearest
 from palate.core import Completion, ConfigError, Conversation, DataError, PalateError, Prompt
-from palate.data.data_sources import content_beside_source, of_source
+from palate.data.data_sources import SOURCE, content_beside_source, of_source
 from palate.data.formats import Table, read_prompts, read_samples
 from palate.data.jsonl import read_rows
 from palate.evaluation.recorded_sources import recorded_sources
@@ -22,6 +23,9 @@ Answers = Mapping[str, tuple[Completion, ...]]
 
 SAMPLES = "samples.jsonl"
 EVALUATED = "completions.jsonl"
+
+MOST_GROUPS = 50
+"""The most groups into which prompts are split: with more, hardly a prompt is in each."""
 
 _CONFIGURATIONS = ("config.json", "adapter_config.json")
 """Files that a model directory has one of."""
@@ -141,6 +145,29 @@ def answered_by_all(prompts: Sequence[Prompt], answers: Mapping[str, Answers], m
             "prompt by its conversation, so give answers to the same prompts"
         )
     return found
+
+
+def prompt_groups(prompts: Sequence[Prompt], column: str | None) -> tuple[str, ...]:
+    """Return the group of each prompt: its value in a column of the user's, "" where it has none; () where prompts are not split.
+
+    Args:
+        prompts: the prompts.
+        column: the column; None splits by source where the prompts are of several.
+
+    Raises:
+        ConfigError: no prompt has the column, or it has more than `MOST_GROUPS` values.
+    """
+    name = SOURCE if column is None else column
+    groups = tuple(str(one.fields.get(name, one.source_name if name == SOURCE else "")) for one in prompts)
+    values = set(groups)
+    if column is None:
+        return groups if 1 < len(values) <= MOST_GROUPS else ()
+    if values == {""}:
+        known = sorted({key for one in prompts for key in one.fields})
+        raise ConfigError(f"split_by: no prompt has a column {name!r}. {nearest(name, known) if known else 'The prompts have no columns.'}")
+    if len(values) > MOST_GROUPS:
+        raise ConfigError(f"split_by: {name} has {len(values)} values on {len(prompts)} prompts. Name a column with at most {MOST_GROUPS}")
+    return groups
 
 
 def check_distinct(policies: Mapping[str, str]) -> None:

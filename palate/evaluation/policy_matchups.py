@@ -6,7 +6,7 @@ import itertools
 import math
 import random
 from collections import defaultdict
-from collections.abc import Hashable, Sequence
+from collections.abc import Collection, Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -118,6 +118,12 @@ class VoteRows:
         self.pair.append(matchup.pair)
         one, other = matchup.completions
         self.lengths.append((len(one.text), len(other.text)))
+
+    def of_prompts(self, kept: Collection[int]) -> VoteRows:
+        """Return the votes on these prompts."""
+        here = [k for k, prompt in enumerate(self.prompt) if prompt in kept]
+        first, second, prompts, pairs = ([column[k] for k in here] for column in (self.first, self.second, self.prompt, self.pair))
+        return VoteRows(first, second, [self.won[k] for k in here], prompts, pairs, [self.lengths[k] for k in here])
 
     @property
     def votes(self) -> PolicyVotes:

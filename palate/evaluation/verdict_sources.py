@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -12,7 +12,7 @@ import numpy as np
 from palate.agreement.paired_rates import PairedRate, paired_rates
 from palate.agreement.win_rates import PolicyStrength, PolicyVotes, joined, policy_strengths
 from palate.core import ConfigError, Gold, Judgment, derive_seed
-from palate.evaluation.comparison_figures import SourceKind, VerdictSource
+from palate.evaluation.comparison_figures import GroupRate, SourceKind, VerdictSource
 from palate.evaluation.policy_answers import AnsweredPrompt
 from palate.evaluation.policy_matchups import AskedQuestions, HowCounted, Matchup, VoteRows, score_votes
 from palate.raters.rater import Answered, Rater
@@ -103,7 +103,12 @@ def reward_votes(matchups: Sequence[Matchup], scores: Sequence[Sequence[float | 
 
 
 def source_figures(
-    source: SourceVotes, names: Sequence[str], difference: float, seed: int, helper: SourceVotes | None = None
+    source: SourceVotes,
+    names: Sequence[str],
+    difference: float,
+    seed: int,
+    helper: SourceVotes | None = None,
+    groups: Sequence[str] = (),
 ) -> VerdictSource:
     """Return the win rates and strengths of a source.
 
@@ -113,9 +118,11 @@ def source_figures(
         difference: as in `paired_rates`.
         seed: of the bootstrap.
         helper: a source of verdicts on more answers, which are joined with these votes, as a judge's with people's.
+        groups: the group of each prompt, for win rates by group; () gives none. Nothing is joined there.
     """
     rates: list[PairedRate] = []
     strengths: list[PolicyStrength] = []
+    by_group: list[GroupRate] = []
     for dimension, rows in source.rows.items():
         if not rows.won:
             continue
@@ -124,6 +131,8 @@ def source_figures(
         if helper is not None and dimension in helper.rows:
             found = tuple(_helped(rate, votes, helper.votes(dimension), names, helper.name) for rate in found)
         rates += found
+        own_draws = np.random.default_rng(derive_seed(seed, "compare/groups", source.kind, dimension))
+        by_group += _by_group(rows, found, names, own_draws, groups)
         if len(names) > 2:
             strengths += policy_strengths(votes, names, dimension, rng)
     return VerdictSource(
@@ -136,7 +145,20 @@ def source_figures(
         source.raters,
         tuple(rates),
         tuple(strengths),
+        tuple(by_group),
     )
+
+
+def _by_group(
+    rows: VoteRows, whole: Sequence[PairedRate], names: Sequence[str], rng: np.random.Generator, groups: Sequence[str]
+) -> Iterator[GroupRate]:
+    """Yield the win rates on the prompts of each group, each for the policy that wins more often over all of them."""
+    first = {frozenset((one.match.policy, one.match.other)): one.match for one in whole}
+    for group in sorted(set(groups)):
+        own = rows.of_prompts({k for k, name in enumerate(groups) if name == group})
+        if own.won:
+            for rate in paired_rates(own.votes, own.characters, names, whole[0].match.dimension, rng):
+                yield GroupRate(group, rate.of(first[frozenset((rate.match.policy, rate.match.other))].policy))
 
 
 def _helped(rate: PairedRate, people: PolicyVotes, helper: PolicyVotes, names: Sequence[str], name: str) -> PairedRate:

@@ -12,7 +12,7 @@ from palate.config.artifacts import model_at
 from palate.config.functions import load_gold
 from palate.config.types import Count, FunctionInput, Input, ModelInput
 from palate.core import Completion, ConfigError, Prompt, Sampling, derive_seed
-from palate.data.data_sources import DataInput, check_unweighted
+from palate.data.data_sources import SOURCE, DataInput, check_unweighted
 from palate.data.exchange import Exchange, ExchangeItem, write_exchange
 from palate.data.formats import ColumnTypes, Recognised, sample_row
 from palate.data.jsonl import write_rows
@@ -25,6 +25,7 @@ from palate.evaluation.policy_answers import (
     check_distinct,
     given_completions,
     is_model,
+    prompt_groups,
     read_answers,
 )
 from palate.evaluation.policy_matchups import Matchup, all_matchups, balanced
@@ -72,6 +73,8 @@ class Compare:
         rewards: the parts of a reward by name, as in `online`, that score the answers.
         gold: import path of a function that knows the truth.
         difference: a distance of the win rate from one half. The page says how many prompts would show it.
+        split_by: a column of the prompts, such as category: win rates are also given for each of its values. None gives them by source
+            where `prompts` has several.
         dtype: the type that all models compute in; auto is bfloat16 on GPUs, else float32.
     """
 
@@ -92,6 +95,7 @@ class Compare:
     rewards: dict[str, RewardPart] = field(default_factory=dict)
     gold: FunctionInput | None = None
     difference: float = 0.05
+    split_by: str | None = None
     dtype: DType = "auto"
 
     def check(self) -> None:
@@ -116,6 +120,7 @@ class Compare:
         """Write the figures to `summary.json`, the answers to `answers-N.jsonl` where they were sampled, and judgments with texts."""
         prompts, answers = self._answers(run)
         answered = answered_by_all(prompts, answers, self.completions_per_prompt)
+        groups = prompt_groups([one.prompt for one in answered], self.split_by)
         matchups = all_matchups(answered)
         sources = self._sources(run, answered, matchups)
         _write_judgments(run, [one for one in sources if one.answers])
@@ -124,7 +129,8 @@ class Compare:
             len(answered),
             sum(len(one.answers[0]) for one in answered),
             self.difference,
-            self._figures(run, sources),
+            self._figures(run, sources, groups),
+            (self.split_by or SOURCE) if groups else "",
         )
         run.say(headline(comparison))
         run.summary({**comparison.as_json(), **{name: value for one in sources for name, value in one.summary.items()}})
@@ -209,7 +215,7 @@ class Compare:
         found = reward_votes(matchups, scores, answered)
         return replace(found, name=name, caveats=tuple(_caveats("reward", against)), leads=not _is_trained(against, "reward", "labels"))
 
-    def _figures(self, run: Run, sources: Sequence[SourceVotes]) -> tuple[VerdictSource, ...]:
+    def _figures(self, run: Run, sources: Sequence[SourceVotes], groups: Sequence[str]) -> tuple[VerdictSource, ...]:
         """Return the figures of every source; people's with the help of the judge, or else of the reward."""
         helper = next((one for kind in ("judge", "reward") for one in sources if one.kind == kind), None)
         found = []
@@ -218,7 +224,7 @@ class Compare:
             if is_people and helper is not None and isinstance(self.raters, People) and self.raters.queue != "random":
                 source = replace(source, caveats=(*source.caveats, NOT_RANDOM))
                 is_people = False
-            found.append(source_figures(source, tuple(self.policies), self.difference, run.seed, helper if is_people else None))
+            found.append(source_figures(source, tuple(self.policies), self.difference, run.seed, helper if is_people else None, groups))
         return tuple(found)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import random
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +18,9 @@ from markupsafe import escape
 
 from palate.agreement.paired_rates import CONSTANT, ONE_PROMPT
 from palate.cli import main
+from palate.cli.comparison_page import show_comparison
 from palate.core import ConfigError, DataError, Interrupted, Sampling
+from palate.data.data_sources import DataSource
 from palate.data.jsonl import write_rows
 from palate.evaluation.comparison_figures import PolicyComparison, read_comparison
 from palate.evaluation.rater_report import report_on
@@ -438,7 +441,7 @@ def test_people_with_an_uncertain_queue_are_not_joined(queue: Literal["random", 
         seed = 1
 
     sources = [SourceVotes("people", "people", {"overall": votes(60)}), SourceVotes("judge", "judge", {"overall": votes(300)})]
-    people, judge = stage._figures(Seeded(), sources)  # type: ignore[arg-type]
+    people, judge = stage._figures(Seeded(), sources, ())  # type: ignore[arg-type]
     assert (people.rates[0].match.joined is not None) == (queue == "random")
     assert people.caveats == (() if queue == "random" else (NOT_RANDOM,))
     assert judge.caveats == ()
@@ -462,3 +465,52 @@ def test_the_report_shows_the_comparison_and_escapes_names(tmp_path: Path) -> No
     assert "&lt;b&gt;a&lt;/b&gt;" in page
     for words in ("By gold: share of votes", "(uncalibrated)", "log-odds of winning", next(notes(found)), headline(found)):
         assert str(escape(words)) in page
+
+
+CATEGORIES = {k: "math" if k < 20 else "writing" for k in range(50)}
+
+
+def categorised(folder: Path, name: str, worth: Mapping[int, int]) -> str:
+    """A file of answers to questions that have a category; the last ones have none."""
+    path = Path(answers(folder, name, worth))
+    rows = rows_of(folder, path.name)
+    write_rows(path, [row | ({"category": CATEGORIES[k]} if k in CATEGORIES else {}) for k, row in zip(worth, rows, strict=True)])
+    return str(path)
+
+
+def test_win_rates_are_split_by_a_column_and_keep_the_side_of_the_whole(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    weak = dict.fromkeys(range(60), 5)
+    strong = {k: 4 if k < 20 else 7 if k < 50 else 5 for k in range(60)}
+    policies = {"strong": categorised(tmp_path, "strong", strong), "weak": categorised(tmp_path, "weak", weak)}
+    plain = compared(tmp_path, policies, "plain", gold=GOLD)
+    split = compared(tmp_path, policies, "split", gold=GOLD, split_by="category")
+    assert (plain.split_by, plain.sources[0].by_group) == ("", ())
+    assert split.split_by == "category"
+    assert split.sources[0].rates == plain.sources[0].rates
+    found = {one.group: one.rate for one in split.sources[0].by_group}
+    assert {name: (rate.match.policy, rate.match.other, rate.prompts, rate.match.rate.value) for name, rate in found.items()} == {
+        "": ("strong", "weak", 10, 0.5),
+        "math": ("strong", "weak", 20, 0.0),
+        "writing": ("strong", "weak", 30, 1.0),
+    }
+    assert found["math"].match.rate.low == 0 < found["math"].match.rate.high < 0.2
+    show_comparison(tmp_path / "split")
+    told = capsys.readouterr().out
+    assert re.search(r"^math +strong +weak +20 +0\.0%", told, re.MULTILINE)
+    assert re.search(r"^no category +strong +weak +10 +50\.0%", told, re.MULTILINE)
+    with pytest.raises(ConfigError, match=r"split_by: no prompt has a column 'categry'\. Did you mean 'category'"):
+        compared(tmp_path, policies, "typo", gold=GOLD, split_by="categry")
+
+
+def test_several_sources_of_prompts_are_split_by_source(tmp_path: Path) -> None:
+    policies = {name: answers(tmp_path, name, worths(k, mean)) for k, (name, mean) in enumerate({"low": 4, "high": 7}.items())}
+    sources = []
+    for name, numbers in (("first", range(25)), ("second", range(25, 60))):
+        path = tmp_path / f"{name}.jsonl"
+        write_rows(path, [{"prompt": [{"role": "user", "content": f"question {k}"}]} for k in numbers])
+        sources.append(DataSource(str(path)))
+    found = compared(tmp_path, policies, "sources", gold=GOLD, prompts=tuple(sources))
+    assert found.split_by == "source"
+    low, high = worths(0, 4), worths(1, 7)
+    expected = {name: share({k: high[k] for k in numbers}, low) for name, numbers in (("first", range(25)), ("second", range(25, 60)))}
+    assert {one.group: one.rate.match.rate.value for one in found.sources[0].by_group} == pytest.approx(expected)
