@@ -1,4 +1,4 @@
-"""Best of many by one reward model and by ensembles, in the kitchen: `python -m benchmarks.ensembles --seeds 140 141 142 --also drawn bases`.
+"""Best of many by one reward model and by ensembles, in the kitchen: `python -m benchmarks.ensembles --seeds 140 141 142 --also bases`.
 
 A few noisy judgments of a short kitchen's samples train one model, and an ensemble whose members learn from the same judgments with other
 seeds. Each chooses among the same `--pool` completions per held-out prompt. Most of these are sampled as the judged ones were. `--strange`
