@@ -30,8 +30,8 @@ from palate.models.shared_layers import sharing_out
 from palate.models.surprise import Surprise
 from palate.objectives.breach_loss import BreachScores, breach_loss
 from palate.objectives.reduce import Sums
-from palate.rewards.learned import LearnedReward
-from palate.rewards.rule_classifier import HEAD, RuleClassifier
+from palate.rewards.learned import RULE_HEAD, LearnedReward
+from palate.rewards.rule_classifier import RuleClassifier
 from palate.runs.run import Run
 from palate.text.pack import PackedBatch, Tree, pack
 from palate.text.rule_tree import rule_tree
@@ -150,7 +150,7 @@ class TrainRules:
             return trainable(run, self._former(base), base, None, checkpoint_activations=self.checkpoint_activations)
         seed, four_bit = derive_seed(run.seed, "heads"), four_bit_of(self.adapters)
         with sharing_out(windows(), learns=self.adapters is None):
-            fresh = scalar_from(base, (HEAD,), seed=seed, four_bit=four_bit, start=self.answers or "random")
+            fresh = scalar_from(base, (RULE_HEAD,), seed=seed, four_bit=four_bit, start=self.answers or "random")
         if self.score == "with_surprise":
             size = fresh.module.config.get_text_config()
             if not size.tie_word_embeddings:

@@ -22,7 +22,7 @@ from palate.evaluation.score_file import write_scores
 from palate.models.reward_file import Normalisation
 from palate.models.scalar import scalar_from
 from palate.rewards.combination import Combination, RewardModels
-from palate.rewards.rule_classifier import HEAD
+from palate.rewards.learned import RULE_HEAD
 from palate.testing import tiny_policy, word_tokenizer
 from tests.support.planted_rewards import a_world, cooks_tokenizer
 from tests.support.rule_files import rule_file
@@ -253,7 +253,7 @@ def test_rows_without_completions_are_an_error(models: Path, capsys: pytest.Capt
 
 
 def test_a_classifier_of_rules_gives_how_likely_each_rule_is_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str], models: Path) -> None:
-    scalar_from(tiny_policy("qwen3", cooks_tokenizer()), (HEAD,), seed=5).save(tmp_path / "classifier")
+    scalar_from(tiny_policy("qwen3", cooks_tokenizer()), (RULE_HEAD,), seed=5).save(tmp_path / "classifier")
     rules = rule_file(tmp_path)
     write_rows(Path("rows.jsonl"), [ROWS["samples"]])
     (row,) = scored(capsys, tmp_path / "classifier", "rows.jsonl", "--rules", rules, "--combine", "min")

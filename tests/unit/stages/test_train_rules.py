@@ -27,8 +27,8 @@ from palate.models.surprise import Surprise
 from palate.raters.people import People
 from palate.raters.rule_raters import RuleRaters
 from palate.ratings import Answer, use_ratings
-from palate.rewards.learned import LearnedReward
-from palate.rewards.rule_classifier import HEAD, RuleClassifier
+from palate.rewards.learned import RULE_HEAD, LearnedReward
+from palate.rewards.rule_classifier import RuleClassifier
 from palate.stages.collect_rules import CollectRules
 from palate.stages.train_rules import TrainRules
 from palate.testing import tiny_config, tiny_policy, word_tokenizer
@@ -92,7 +92,7 @@ def test_one_classifier_learns_all_rules_and_reads_wordings_it_has_not_learned(t
     assert summary["held_out"]["rice"]["auc_program"] is not None
     assert summary["held_out"]["salt"]["auc_program"] is None, "the rule has no program"
     model = load_scalar(run / "model")
-    assert model.heads == (HEAD,)
+    assert model.heads == (RULE_HEAD,)
     rows = rows_of(run, "predictions.jsonl")
     assert len(rows) == 6 * 3 * 2 * 2, "prompts, completions, rules, and two wordings of each"
     classifier = RuleClassifier(LearnedReward(model), "model")
