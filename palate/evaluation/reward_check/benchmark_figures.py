@@ -84,8 +84,8 @@ def benchmark_figures(book: ScoreBook, rows: Sequence[BenchmarkRow], kind: Bench
     """
     if kind == "rewardbench-2" and (several := [row for row in rows if row.subset.lower() != TIES and len(row.chosen) > 1]):
         raise DataError(
-            f"{several[0].prompt.source}: {len(several[0].chosen)} completions are right, and outside of the subset ties one is. Correct the "
-            "row, or its `subset`."
+            f"{several[0].prompt.source}: {len(several[0].chosen)} completions are right, and outside of the subset ties one is. Correct "
+            "the row, or its `subset`."
         )
     book.add(((row.prompt, one) for row in rows for one in (*row.chosen, *row.rejected)), "benchmark")
     by_subset: dict[str, list[BenchmarkRow]] = defaultdict(list)

@@ -10,14 +10,14 @@ import pytest
 import torch
 from transformers import AutoModelForSequenceClassification
 
-from palate.core import Completion, ConfigError, Message, Prompt, TrainingError
+from palate.core import Completion, ConfigError, Message, ModelError, Prompt, TrainingError
 from palate.models.load import load_tokenizer
 from palate.models.reward_file import Normalisation
 from palate.models.scalar import scalar_from
 from palate.rewards.batch import ScoringBatch
 from palate.rewards.composition import Composition
 from palate.rewards.ensemble import Mean, Worst
-from palate.rewards.learned import LearnedReward
+from palate.rewards.learned import RULE_HEAD, LearnedReward
 from palate.rewards.model import Member, ModelReward, ModelScorer
 from palate.testing import byte_tokenizer, tiny_policy, word_tokenizer
 from palate.text.pack import Branch, Tree
@@ -147,6 +147,18 @@ def test_an_ensemble_needs_the_same_heads(tmp_path) -> None:
     with pytest.raises(ConfigError, match="name heads that all models have"):
         Composition.load({"taste": ModelReward(model=paths)})
     assert Composition.load({"taste": ModelReward(model=paths, heads=("honest",))}).score(PROMPTS, groups_of()).failures == ()
+
+
+def test_a_model_is_one_member_however_it_is_written_and_a_classifier_of_rules_is_none(tmp_path) -> None:
+    path = saved(tmp_path / "a")
+    for again in (path, f"{path}/", f"{tmp_path}/./a"):
+        with pytest.raises(ConfigError, match="the ensemble names a model twice"):
+            Composition.load({"taste": ModelReward(model=(path, again))})
+    classifier = saved(tmp_path / "rules", heads=(RULE_HEAD,))
+    with pytest.raises(ModelError, match="rules is a classifier of rules and not a reward model"):
+        Composition.load({"taste": ModelReward(model=(classifier,))})
+    with pytest.raises(ModelError, match="is a classifier of rules and not a reward model"):
+        LearnedReward.load(classifier).table(PROMPTS, groups_of())
 
 
 def test_a_model_that_two_parts_name_is_loaded_and_asked_once(tmp_path, monkeypatch) -> None:
