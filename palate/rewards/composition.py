@@ -295,4 +295,6 @@ def require_own_names(columns: Iterable[str]) -> None:
     for column in columns:
         earlier = first.setdefault(metric_of(column), column)
         if earlier != column:
-            raise ConfigError(f"rewards: {earlier} and {column} would both be recorded as {metric_of(column)}. Rename one of the parts")
+            raise ConfigError(
+                f"rewards: {earlier} and {column} would both be recorded as {metric_of(column)}. Rename a part, or a dimension"
+            )

@@ -20,6 +20,7 @@ from palate.distributed.sharing import microbatches, shared
 from palate.distributed.windows import windows
 from palate.models.four_bit import FourBit
 from palate.models.precision import DType
+from palate.models.reward_file import RULE_HEAD
 from palate.models.scalar import ScalarModel, load_scalar
 from palate.models.shared_layers import sharing_out
 from palate.runs.run import Run
@@ -32,9 +33,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 CARD = "report_card.json"
-
-RULE_HEAD = "broken"
-"""The name of the only head of a classifier of rules: the log-odds that the rule is broken."""
 
 
 @dataclass(frozen=True)
@@ -252,9 +250,12 @@ class LearnedReward:
         return scores, reasons
 
     def score(self, prompts: Sequence[Prompt], completions: Sequence[Sequence[Completion]]) -> Mapping[str, list[list[float | None]]]:
-        """Return scores by head, and their sum under `score`: a list per prompt of one number per completion, None where there is none."""
+        """Return scores by head, and their sum under `score`: a list per prompt of one number per completion.
+
+        None stands where there is no score. A head called `score` gives way to the sum.
+        """
         table, reasons = self.table(prompts, completions)
-        columns = {"score": table.sum(1), **{name: table[:, k] for k, name in enumerate(self.model.heads)}}
+        columns = {**{name: table[:, k] for k, name in enumerate(self.model.heads)}, "score": table.sum(1)}
         result: dict[str, list[list[float | None]]] = {}
         for name, column in columns.items():
             values = [None if k in reasons else value for k, value in enumerate(column.tolist())]

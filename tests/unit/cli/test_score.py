@@ -19,10 +19,9 @@ from palate.data.formats import read_completion_groups, read_samples
 from palate.data.jsonl import read_rows, write_rows
 from palate.evaluation import score_file
 from palate.evaluation.score_file import write_scores
-from palate.models.reward_file import Normalisation
+from palate.models.reward_file import RULE_HEAD, Normalisation
 from palate.models.scalar import scalar_from
 from palate.rewards.combination import Combination, RewardModels
-from palate.rewards.learned import RULE_HEAD
 from palate.testing import tiny_policy, word_tokenizer
 from tests.support.planted_rewards import a_world, cooks_tokenizer
 from tests.support.rule_files import rule_file

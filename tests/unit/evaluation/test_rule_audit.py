@@ -20,8 +20,8 @@ from palate.evaluation.report import ReportData, RuleBreachRow, Variant, render
 from palate.evaluation.report.rule_section import rules_takeaway
 from palate.evaluation.rule_audit import breaches_of
 from palate.evaluation.rule_sections import rules_of
+from palate.models.reward_file import RULE_HEAD
 from palate.models.scalar import scalar_from
-from palate.rewards.learned import RULE_HEAD
 from palate.rewards.rule_check import RuleCheck
 from palate.runs.record import RECORD
 from palate.stages.evaluate import Evaluate

@@ -243,7 +243,7 @@ def test_settings_that_make_no_sense(settings, message) -> None:
 def test_two_figures_of_one_name_are_refused(tmp_path, number) -> None:
     scalar_from(tiny_policy(), ("good",), seed=0).save(tmp_path)
     parts = {"taste": ModelReward(model=(str(tmp_path),)), "taste_good": FunctionReward(function=number)}
-    with pytest.raises(ConfigError, match=r"taste/good and taste_good would both be recorded as score_taste_good\. Rename one"):
+    with pytest.raises(ConfigError, match=r"taste/good and taste_good would both be recorded as score_taste_good\. Rename a part"):
         score(Composition.load(parts), "1")
 
 

@@ -12,12 +12,12 @@ from transformers import AutoModelForSequenceClassification
 
 from palate.core import Completion, ConfigError, Message, ModelError, Prompt, TrainingError
 from palate.models.load import load_tokenizer
-from palate.models.reward_file import Normalisation
+from palate.models.reward_file import RULE_HEAD, Normalisation
 from palate.models.scalar import scalar_from
 from palate.rewards.batch import ScoringBatch
 from palate.rewards.composition import Composition
 from palate.rewards.ensemble import Mean, Worst
-from palate.rewards.learned import RULE_HEAD, LearnedReward
+from palate.rewards.learned import LearnedReward
 from palate.rewards.model import Member, ModelReward, ModelScorer
 from palate.testing import byte_tokenizer, tiny_policy, word_tokenizer
 from palate.text.pack import Branch, Tree
@@ -159,6 +159,12 @@ def test_a_model_is_one_member_however_it_is_written_and_a_classifier_of_rules_i
         Composition.load({"taste": ModelReward(model=(classifier,))})
     with pytest.raises(ModelError, match="is a classifier of rules and not a reward model"):
         LearnedReward.load(classifier).table(PROMPTS, groups_of())
+
+
+def test_the_sum_is_called_score_also_where_a_head_is(tmp_path) -> None:
+    found = LearnedReward.load(saved(tmp_path, heads=("score", "kind"))).score(PROMPTS, groups_of())
+    apart = LearnedReward.load(saved(tmp_path, heads=("helpful", "kind"))).score(PROMPTS, groups_of())
+    assert found["score"] == apart["score"] != apart["helpful"]
 
 
 def test_a_model_that_two_parts_name_is_loaded_and_asked_once(tmp_path, monkeypatch) -> None:

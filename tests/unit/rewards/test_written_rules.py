@@ -13,11 +13,12 @@ import torch
 
 from palate.core import Completion, ConfigError, DataError, Message, ModelError, Prompt, TrainingError
 from palate.judges.endpoint import OpenAIJudge
+from palate.models.reward_file import RULE_HEAD
 from palate.models.scalar import ScalarModel, scalar_from
 from palate.rewards.batch import PartScores, ScoringBatch, ScoringContext
 from palate.rewards.composition import Composition
 from palate.rewards.ensemble_members import members_of
-from palate.rewards.learned import RULE_HEAD, LearnedReward
+from palate.rewards.learned import LearnedReward
 from palate.rewards.model import ModelReward
 from palate.rewards.part import Constraint
 from palate.rewards.rule_check import RuleCheck

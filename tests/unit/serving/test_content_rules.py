@@ -14,8 +14,8 @@ from palate.core import ConfigError
 from palate.data.jsonl import read_rows
 from palate.data.rule_file import RuleFile
 from palate.models.causal import CausalPolicy
+from palate.models.reward_file import RULE_HEAD
 from palate.models.scalar import scalar_from
-from palate.rewards.learned import RULE_HEAD
 from palate.serving import input_patterns
 from palate.serving.answering import FilterSettings
 from palate.serving.audit_log import AUDIT, AuditLog

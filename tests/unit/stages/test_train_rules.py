@@ -22,12 +22,13 @@ from palate.evaluation.rater_votes import JUDGMENTS
 from palate.evaluation.rule_votes import read_rule_votes
 from palate.models.adapters import LoRA
 from palate.models.load import as_policy, built, load_policy, without_dropout
+from palate.models.reward_file import RULE_HEAD
 from palate.models.scalar import load_scalar, scalar_from
 from palate.models.surprise import Surprise
 from palate.raters.people import People
 from palate.raters.rule_raters import RuleRaters
 from palate.ratings import Answer, use_ratings
-from palate.rewards.learned import RULE_HEAD, LearnedReward
+from palate.rewards.learned import LearnedReward
 from palate.rewards.rule_classifier import RuleClassifier
 from palate.stages.collect_rules import CollectRules
 from palate.stages.train_rules import TrainRules

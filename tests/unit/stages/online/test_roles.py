@@ -9,8 +9,9 @@ import torch
 
 from palate.core import ConfigError
 from palate.models.causal import CausalPolicy
+from palate.models.reward_file import RULE_HEAD
 from palate.models.scalar import ScalarModel, scalar_from
-from palate.rewards.learned import RULE_HEAD, LearnedReward
+from palate.rewards.learned import LearnedReward
 from palate.runs.record import RunPlan
 from palate.runs.run import Run, open_run
 from palate.stages.online.roles import make_alike, new_value_model
