@@ -25,7 +25,7 @@ def front_parser() -> Parser:
     parser = Parser("front", COMMANDS["front"])
     parser.add_argument("data", metavar="FILE", type=Path, help="samples with scores by dimension, as `palate score` writes them")
     parser.add_argument("--dimensions", nargs=2, metavar="NAME", help="the two that are traded off (default: the first two of the file)")
-    parser.add_argument("--points", type=int, default=POINTS, metavar="N", help=f"weights from one end to the other (default: {POINTS})")
+    parser.add_argument("--points", type=int, metavar="N", help=f"weights from one end to the other (default: {POINTS})")
     parser.add_argument("--floors", nargs="+", default=[], metavar="WORD", help="lowest scores, as DIMENSION=NUMBER (default: none)")
     parser.add_argument("--weights", nargs="+", default=[], metavar="WORD", help="in place of a front: weights, as DIMENSION=NUMBER")
     rule = "what --weights maximises: the weighted sum, or the worst dimension named (default: weighted)"
@@ -45,6 +45,8 @@ def front(words: list[str], stages: Stages) -> int:  # noqa: ARG001 (every comma
         raise ConfigError("--out writes what one choice chooses. Give its --weights.")
     if options.rule != "weighted" and not weights:
         raise ConfigError("--rule says what --weights maximises; a front shows both rules. Give --weights, or leave out --rule.")
+    if weights and (options.dimensions or options.points is not None):
+        raise ConfigError("--dimensions and --points belong to a front, which --weights stands in place of. Leave out one or the other.")
     from palate.data.jsonl import write_rows
     from palate.evaluation import front as fronts
     from palate.evaluation.scored_samples import read_scored
@@ -60,7 +62,7 @@ def front(words: list[str], stages: Stages) -> int:  # noqa: ARG001 (every comma
             rows = zip(samples.rows, chosen.numbers, strict=True)
             write_rows(options.out, [{**row, "completions": [row["completions"][k]]} for row, k in rows])  # type: ignore[index]
     else:
-        points = fronts.front(table, _two(options, table.dimensions), options.points, floors, gold)
+        points = fronts.front(table, _two(options, table.dimensions), POINTS if options.points is None else options.points, floors, gold)
     points.append(fronts.everything(table, "all", gold))
     for path in options.beside:
         other = read_scored(Path(path))

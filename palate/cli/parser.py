@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NoReturn
 
 from palate.cli.help_page import HelpRow, Page, Section, show, whole
@@ -59,6 +61,9 @@ GROUPS = {
 
 HELP_WORDS = frozenset({"-h", "--help"})
 
+STDIO = "-"
+"""The word for standard input or output in place of a file."""
+
 
 class Parser(argparse.ArgumentParser):
     """An argument parser that raises ConfigError and does not take abbreviations."""
@@ -86,7 +91,23 @@ class Parser(argparse.ArgumentParser):
             if not word.startswith("-"):
                 raise ConfigError(f"{self.prog}: {word!r} does not belong to any option. {lists}")
             raise ConfigError(f"{self.prog} has no {word!r}. {offer(word, self.long_options()) or lists}")
+        self._check_out(options)
         return options
+
+    def _check_out(self, options: argparse.Namespace) -> None:
+        """Refuse an `--out FILE` that cannot be written, or that the command reads, before the command works for it."""
+        if not any(action.dest == "out" and action.metavar == "FILE" for action in self.actions()) or options.out in (None, STDIO):
+            return
+        out = Path(options.out)
+        if out.is_dir():
+            raise ConfigError(f"--out: {out} is a folder. Name a file in it.")
+        folder = next(place for place in out.absolute().parents if place.exists())
+        if not folder.is_dir() or not os.access(folder, os.W_OK):
+            fault = "you may not write in it" if folder.is_dir() else "it is a file"
+            raise ConfigError(f"--out: {out} cannot be written to {folder}: {fault}. Name a folder in which you may write.")
+        read = [str(vars(options)[action.dest]) for action in self.actions() if not action.option_strings]
+        if any(Path(word).is_file() and out.is_file() and out.samefile(word) for word in read):
+            raise ConfigError(f"--out: {out} is the file that the command reads, and would be lost. Name another file.")
 
     def long_options(self) -> list[str]:
         """Return the options that begin with two dashes."""

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from palate.cli.parser import COMMANDS, Parser, say, underscored
+from palate.cli.parser import COMMANDS, STDIO, Parser, say, underscored
 from palate.config.artifacts import models_at, require_models
 from palate.config.dimension_numbers import read_numbers
 from palate.core import ConfigError
@@ -20,9 +20,6 @@ if TYPE_CHECKING:
     from palate.evaluation.reward_check.check_report import RewardCheck
     from palate.rewards.combination import RewardModels
     from palate.rewards.rule_scores import RuleScores
-
-STDIO = "-"
-"""The word for standard input or output in place of a file."""
 
 
 def score_parser() -> Parser:
@@ -121,6 +118,10 @@ def reward_check(words: list[str], stages: Stages) -> int:  # noqa: ARG001 (ever
         raise ConfigError(f"--attack_limit is a share from 0 to 1, got {options.attack_limit}.")
     if options.best_of is not None and options.benchmark != "rewardbench-2":
         raise ConfigError("--best_of says how many completions a row of rewardbench-2 has. Add --benchmark rewardbench-2.")
+    if options.best_of is not None and options.best_of < 2:
+        raise ConfigError(f"--best_of is {options.best_of}; give 2 or more: the right completion and a wrong one.")
+    if options.benchmark is not None and (options.columns or options.rating != "mean"):
+        raise ConfigError("--benchmark reads its own columns. Leave out --columns and --rating, or leave out --benchmark.")
     if options.card and (options.also or len(models_at(options.model)) > 1):
         raise ConfigError("--card writes what is known of one model, and these are an ensemble. Check each model alone.")
     from palate.cli.inspection import columns_of

@@ -38,6 +38,8 @@ from palate.core import ConfigError
 
 T = TypeVar("T")
 
+QUOTE = " (YAML reads on, off, yes and no as true and false: quote them)"
+
 PRESET = "preset"
 """The setting that names one of a class's presets. The configuration holds the preset's values, not its name."""
 
@@ -231,7 +233,7 @@ class _Reader:
         if raw is False and "off" in choices_of(annotation):
             raw = "off"  # YAML reads the word so
         if isinstance(raw, bool) and not accepts(annotation, bool):
-            hint = " (YAML reads on, off, yes and no as true and false: quote them)" if accepts(annotation, str) else ""
+            hint = QUOTE if accepts(annotation, str) else ""
             raise self.error(keys, f"{_dotted(keys)} must not be {str(raw).lower()}{hint}. Expected: {type_text(annotation)}.")
         tries = [raw, parse_word(raw)] if isinstance(raw, str) else [raw]
         first: ValidationError | None = None
@@ -243,6 +245,8 @@ class _Reader:
         assert first is not None
         problem = first.errors()[0]["msg"]
         offer = f" {nearest(str(raw), choices)}" if (choices := choices_of(annotation)) else ""
+        if isinstance(value, list) and any(isinstance(one, bool) for one in value):
+            offer += QUOTE
         raise self.error(keys, f"{_dotted(keys)}: {problem}, got {raw!r}. Expected: {type_text(annotation)}.{offer}")
 
 

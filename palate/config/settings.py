@@ -75,7 +75,10 @@ def read_yaml(path: Path) -> Settings:
         raise ConfigError(f"{path} cannot be read ({error}). Correct the path.") from error
     except ValueError as error:
         raise ConfigError(str(error)) from error
-    loader = yaml.SafeLoader(text)
+    try:
+        loader = yaml.SafeLoader(text)
+    except yaml.YAMLError as error:  # a character that no YAML file may have
+        raise ConfigError(f"{path} is not YAML: {error}") from error
     try:
         node = loader.get_single_node()
         if not isinstance(node, yaml.MappingNode):

@@ -65,7 +65,7 @@ class Choice:
     as helpful as possible.
 
     Attributes:
-        weights: by dimension; a dimension that is not named does not count. For max_min they say only which dimensions count.
+        weights: by dimension; one that is not named, or has weight 0, does not count. For max_min they say only which dimensions count.
         floors: lowest score by dimension, in the units of the file.
         rule: weighted or max_min.
     """
@@ -84,7 +84,7 @@ class Choice:
     def value(self, scores: Floats, columns: Mapping[str, int]) -> Floats:
         """Return what is maximised (n,), from standardised scores (n, d)."""
         if self.rule == "max_min":
-            return np.asarray(scores[:, [columns[name] for name in self.weights]].min(1))
+            return np.asarray(scores[:, [columns[name] for name, weight in self.weights.items() if weight > 0]].min(1))
         return np.asarray(sum(weight * scores[:, columns[name]] for name, weight in self.weights.items()))
 
 

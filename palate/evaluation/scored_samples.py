@@ -80,10 +80,13 @@ def read_scored(path: Path) -> ScoredSamples:
     return ScoredSamples(tuple(kept_rows), ScoreTable(dimensions or (), tuple(tables)), tuple(kept_groups), unscored)
 
 
-def _scores(entry: Mapping[str, Any], path: Path, number: int) -> Mapping[str, float] | None:
-    """Return the scores of a completion by dimension; None where it has none."""
-    scores = entry.get("scores")
+def _scores(entry: object, path: Path, number: int) -> Mapping[str, float] | None:
+    """Return the scores of a completion by dimension; None where one of them is null."""
+    scores = entry.get("scores") if isinstance(entry, dict) else None
     if not isinstance(scores, dict) or not scores:
         raise DataError(f"{path}, row {number}: a completion has no `scores` by dimension. Write them with `palate score`")
-    values = list(scores.values())
-    return scores if all(isinstance(value, int | float) and math.isfinite(value) for value in values) else None
+    for name, value in scores.items():
+        is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        if value is not None and not is_number:
+            raise DataError(f"{path}, row {number}: the score of {name} is {value!r}. A score is a finite number, or null without one")
+    return None if None in scores.values() else scores

@@ -13,6 +13,9 @@ from palate.models.mean_pooling import MEAN_NOTE
 
 REWARD_FILE = "reward.json"
 
+RULE_HEAD = "broken"
+"""The name of the only head of a classifier of rules: the log-odds that the rule is broken."""
+
 
 @dataclass(frozen=True)
 class Normalisation:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -10,12 +9,13 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from palate.config.artifacts import model_at, models_at
+from palate.config.answers import LARGEST
+from palate.config.artifacts import model_at
 from palate.config.settings import nearest
 from palate.core import Completion, ConfigError, Prompt
 from palate.models.precision import DType
 from palate.rewards.ensemble import Ensemble, Mean
-from palate.rewards.ensemble_members import has_adapters, members_of, require_alike, share_bases
+from palate.rewards.ensemble_members import distinct_models, has_adapters, members_of, require_alike, share_bases
 from palate.rewards.learned import LearnedReward
 from palate.text.spans import NO_LIMIT
 
@@ -64,8 +64,10 @@ class Combination:
                 f"weights: {others[0]} is not among the dimensions {', '.join(wanted)}. Add it there, or leave out its weight."
             )
         is_none = not any(weights.values()) or (combine == "mean" and not sum(weights.values()) > 0)
-        if is_none or not all(map(math.isfinite, weights.values())):
-            raise ConfigError(f"weights must be finite numbers that are not all 0, with a sum above 0 for mean; got {dict(weights)}")
+        if is_none or not all(abs(weight) <= LARGEST for weight in weights.values()):
+            raise ConfigError(
+                f"weights must be at most {LARGEST:g} in size and not all 0, with a sum above 0 for mean; got {dict(weights)}"
+            )
         return Combination(wanted, tuple(weights[name] for name in wanted), combine)
 
     def __call__(self, scores: Tensor) -> Tensor:
@@ -102,7 +104,10 @@ class RewardModels:
         Raises:
             ConfigError: one member has an ensemble's rule; the models have other tokens, contexts or heads; or only some of them have
                 normalised scores.
+            ModelError: a model is a classifier of rules.
         """
+        for path, reward in rewards.items():
+            reward.require_no_rules(path)
         self.members = {one.name: one for path, reward in rewards.items() for one in members_of(path, reward)}
         """The members of the ensemble by name; the model itself where there is no ensemble."""
         self._ensemble = ensemble or Mean()
@@ -136,9 +141,7 @@ class RewardModels:
             ConfigError: a model stands twice, or as `RewardModels`.
             ModelError: a path has no reward model.
         """
-        each = [member for path in paths for member in models_at(path)]
-        if len(set(each)) < len(each):
-            raise ConfigError(f"the ensemble names a model twice: {', '.join(paths)}. Name each once.")
+        each = distinct_models(paths)
         merges = not has_adapters(each)
         rewards = {path: LearnedReward.load(model_at(path), dtype=dtype, merge_adapter=merges) for path in each}
         share_bases(rewards.values())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from typing import TYPE_CHECKING
@@ -76,11 +76,7 @@ class Scores:
         """Return means over what was scored, and the share that was not; a part without any score has no mean."""
         failed = {name: float(part.isnan().float().mean()) for name, part in self.parts.items()}
         return {
-            **{
-                f"score_{name.replace('/', '_')}/mean": float(column.nanmean())
-                for name, column in self.table.items()
-                if not column.isnan().all()
-            },
+            **{f"{metric_of(name)}/mean": float(column.nanmean()) for name, column in self.table.items() if not column.isnan().all()},
             **{f"part_{name}/mean": float(part.nanmean()) for name, part in self.parts.items() if failed[name] < 1},
             **{f"unscored_{name}/share": share for name, share in failed.items()},
             **{f"multiplier_{name}/value": value for name, value in self.multipliers.items()},
@@ -205,6 +201,7 @@ class Composition:
             failures += [Failure(name, row, reason) for row, reason in sorted(outcome.reasons.items())]
             if self._parts[name].counts:
                 self._require_few(name, list(outcome.reasons.values()), len(batch))
+        require_own_names(table)
         moments = {name: before.joined(raw[name]) for name, before in self._moments.items()}
         shaped = {name: self._shaped(name, raw[name], moments) for name in raw}
         parts = {self._titles[name]: column for name, column in shaped.items()}
@@ -280,4 +277,24 @@ class Composition:
             raise TrainingError(
                 f"rewards.{name} could not score {len(reasons)} of {count} completions ({len(reasons) / count:.0%}; max_failed allows "
                 f"{self._max_failed:.0%}): {first}. Repair the part, or raise max_failed"
+            )
+
+
+def metric_of(column: str) -> str:
+    """Return what metrics call a column of the table of scores."""
+    return f"score_{column.replace('/', '_')}"
+
+
+def require_own_names(columns: Iterable[str]) -> None:
+    """Refuse parts of which two figures would have one name, so that one of them would be lost.
+
+    Raises:
+        ConfigError: a part is called as another one's head is.
+    """
+    first: dict[str, str] = {}
+    for column in columns:
+        earlier = first.setdefault(metric_of(column), column)
+        if earlier != column:
+            raise ConfigError(
+                f"rewards: {earlier} and {column} would both be recorded as {metric_of(column)}. Rename a part, or a dimension"
             )

@@ -12,6 +12,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from palate.config.answers import LARGEST
 from palate.config.settings import nearest
 from palate.core import ConfigError
 
@@ -53,8 +54,8 @@ class UncertaintyWeighted:
 
     def __post_init__(self) -> None:
         """Check the setting."""
-        if not 0 <= self.coefficient < math.inf:
-            raise ConfigError(f"uwo: coefficient must be >= 0 and finite, got {self.coefficient}; 0.5 is usual")
+        if not 0 <= self.coefficient <= LARGEST:
+            raise ConfigError(f"uwo: coefficient must be >= 0 and at most {LARGEST:g}, got {self.coefficient}; 0.5 is usual")
 
     def __call__(self, scores: Tensor) -> Tensor:
         """Return scores (..., b) from the scores (m, ..., b) of m models."""
@@ -76,8 +77,8 @@ class MeanMinusDeviations:
 
     def __post_init__(self) -> None:
         """Check the setting."""
-        if not 0 <= self.deviations < math.inf:
-            raise ConfigError(f"mean_minus_sd: deviations must be >= 0 and finite, got {self.deviations}; 1 is usual")
+        if not 0 <= self.deviations <= LARGEST:
+            raise ConfigError(f"mean_minus_sd: deviations must be >= 0 and at most {LARGEST:g}, got {self.deviations}; 1 is usual")
 
     def __call__(self, scores: Tensor) -> Tensor:
         """Return scores (..., b) from the scores (m, ..., b) of m models."""
@@ -99,9 +100,10 @@ class SoftMin:
 
     def __post_init__(self) -> None:
         """Check the setting."""
-        if not 0 < self.beta < math.inf:
+        if not 1 / LARGEST <= self.beta <= LARGEST:
             raise ConfigError(
-                f"soft_min: beta must be > 0 and finite, got {self.beta}; use wco for the limit at 0, mean for that at infinity"
+                f"soft_min: beta must be from {1 / LARGEST:g} to {LARGEST:g}, got {self.beta}; use wco for the limit at 0, mean for that "
+                "at infinity"
             )
 
     def __call__(self, scores: Tensor) -> Tensor:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from palate.config.artifacts import model_at
+from palate.config.artifacts import model_at, models_at
 from palate.core import ConfigError
 from palate.core.process import WHOLE, shard_now
 from palate.models.adapters import is_adapter
@@ -65,6 +66,19 @@ def members_of(path: str, reward: LearnedReward) -> tuple[EnsembleMember, ...]:
         EnsembleMember(f"{path}#{k + 1}" if count > 1 else path, path, reward, dimensions, tuple(range(k * size, (k + 1) * size)))
         for k in range(count)
     )
+
+
+def distinct_models(paths: Sequence[str]) -> list[str]:
+    """Return the models that the paths mean, members of ensembles one by one.
+
+    Raises:
+        ConfigError: two of them are one model, however their paths are written: it would agree with itself.
+    """
+    each = [member for path in paths for member in models_at(path)]
+    places = [Path(model_at(member)).resolve() for member in each]
+    if twice := [path for k, path in enumerate(each) if places[k] in places[:k]]:
+        raise ConfigError(f"the ensemble names a model twice: {twice[0]} in {', '.join(paths)}. Name each once.")
+    return each
 
 
 def has_adapters(paths: Sequence[str]) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
@@ -14,11 +15,12 @@ import torch
 from torch import Tensor
 
 from palate.config.artifacts import model_at
-from palate.core import Completion, DataError, Prompt, TrainingError
+from palate.core import Completion, DataError, ModelError, Prompt, TrainingError
 from palate.distributed.sharing import microbatches, shared
 from palate.distributed.windows import windows
 from palate.models.four_bit import FourBit
 from palate.models.precision import DType
+from palate.models.reward_file import RULE_HEAD
 from palate.models.scalar import ScalarModel, load_scalar
 from palate.models.shared_layers import sharing_out
 from palate.runs.run import Run
@@ -57,9 +59,20 @@ class ReportCard:
 
     @staticmethod
     def read_from(directory: str) -> ReportCard | None:
-        """Return the report card in a model directory, or None where there is none."""
+        """Return the report card in a model directory, or None where there is none. Raises ModelError where it cannot be read."""
         path = Path(directory) / CARD
-        return ReportCard(**json.loads(path.read_text())) if path.exists() else None
+        if not path.exists():
+            return None
+        try:
+            card = ReportCard(**json.loads(path.read_text()))
+            figures = [float(value) for value in vars(card).values() if value is not None]
+        except (TypeError, ValueError) as error:
+            raise ModelError(f"{path} cannot be read ({error}). Write it again with `palate reward-check MODEL PAIRS --card`") from error
+        if not all(map(math.isfinite, figures)):
+            raise ModelError(
+                f"{path} has a figure that is not a finite number. Write it again with `palate reward-check MODEL PAIRS --card`"
+            )
+        return card
 
     def check(self, min_accuracy: float, min_spread: float) -> None:
         """Refuse a reward model that is near chance, not better than a length rule, or nearly constant.
@@ -162,6 +175,23 @@ class LearnedReward:
         model.module.requires_grad_(requires_grad=False)
         return LearnedReward(model, sampled_with)
 
+    @property
+    def reads_rules(self) -> bool:
+        """Whether the model is a classifier of rules."""
+        return self.model.heads == (RULE_HEAD,)
+
+    def require_no_rules(self, path: str) -> None:
+        """Refuse a classifier of rules where a reward model is needed: without a question its head says nothing, and high is bad.
+
+        Raises:
+            ModelError: it is one; the message calls it by `path`.
+        """
+        if self.reads_rules:
+            raise ModelError(
+                f"{path} is a classifier of rules and not a reward model: it reads a question about a rule. Use it with its rules: "
+                "`palate score --rules FILE`, or a part of a reward with kind written_rules"
+            )
+
     def score_trees(self, trees: Sequence[Tree]) -> Tensor:
         """Return normalised scores (b, h) of all branches, trees in order, branches in order; trees are in the model's own tokens."""
         return self._of_branches(trees, len(self.model.heads), lambda batch: self.model.normalised(self.model.scores(batch)))
@@ -189,6 +219,7 @@ class LearnedReward:
 
         `sampled` are the completions' tokens as trees, one per prompt; they are used where the model takes ids.
         """
+        self.require_no_rules("the model")
         sizes = [len(group) for group in completions]
         scores = torch.full((sum(sizes), len(self.model.heads)), float("nan"))
         reasons: dict[int, str] = {}
@@ -219,9 +250,12 @@ class LearnedReward:
         return scores, reasons
 
     def score(self, prompts: Sequence[Prompt], completions: Sequence[Sequence[Completion]]) -> Mapping[str, list[list[float | None]]]:
-        """Return scores by head, and their sum under `score`: a list per prompt of one number per completion, None where there is none."""
+        """Return scores by head, and their sum under `score`: a list per prompt of one number per completion.
+
+        None stands where there is no score. A head called `score` gives way to the sum.
+        """
         table, reasons = self.table(prompts, completions)
-        columns = {"score": table.sum(1), **{name: table[:, k] for k, name in enumerate(self.model.heads)}}
+        columns = {**{name: table[:, k] for k, name in enumerate(self.model.heads)}, "score": table.sum(1)}
         result: dict[str, list[list[float | None]]] = {}
         for name, column in columns.items():
             values = [None if k in reasons else value for k, value in enumerate(column.tolist())]

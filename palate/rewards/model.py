@@ -13,7 +13,7 @@ from palate.config.types import Input
 from palate.core import ConfigError
 from palate.rewards.batch import HeadScorer, PartScores, ScoringBatch, ScoringContext
 from palate.rewards.ensemble import Ensemble, Mean
-from palate.rewards.ensemble_members import EnsembleMember, members_of, require_alike
+from palate.rewards.ensemble_members import EnsembleMember, distinct_models, members_of, require_alike
 from palate.rewards.learned import LearnedReward
 from palate.rewards.part import PartSettings
 
@@ -45,8 +45,11 @@ class ModelReward(PartSettings):
 
     def open(self, context: ScoringContext) -> ModelScorer:
         """Load the models."""
+        distinct_models(self.model)
         scorers = [scorer for path in self.model for scorer in context.members(path)]
         members = [scorer.member for scorer in scorers]
+        for member in members:
+            member.reward.require_no_rules(member.path)
         if len(members) == 1 and self.ensemble != Mean():
             raise ConfigError(
                 f"rewards.{context.name}: ensemble {self.ensemble.kind} needs two reward models or more, got one. Name others, or leave "

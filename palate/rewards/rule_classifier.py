@@ -13,9 +13,6 @@ from palate.text.rule_tree import rule_tree
 from palate.text.spans import NO_LIMIT
 from palate.text.template import Unusable
 
-HEAD = "broken"
-"""The name of the only head of such a model: the log-odds that the rule is broken."""
-
 FROM_CUT_OFF = 36.0
 """Log-odds beyond which a probability is 0 or 1 in double precision."""
 
@@ -29,7 +26,7 @@ class RuleClassifier:
         Raises:
             ModelError: it is a reward model, which reads no rule.
         """
-        if reward.model.heads != (HEAD,):
+        if not reward.reads_rules:
             raise ModelError(
                 f"{path} has the heads {', '.join(reward.model.heads)}, so it is a reward model and reads no rule. Name a classifier that "
                 "stage `rules` trained"

@@ -24,14 +24,14 @@ from palate.evaluation.rule_votes import RuledCompletion, by_rule, read_rule_vot
 from palate.models.adapters import LoRA, four_bit_of
 from palate.models.likelihood import attach
 from palate.models.precision import DType, dtype_of
-from palate.models.reward_file import REWARD_FILE
+from palate.models.reward_file import REWARD_FILE, RULE_HEAD
 from palate.models.scalar import ScalarModel, load_scalar, scalar_from
 from palate.models.shared_layers import sharing_out
 from palate.models.surprise import Surprise
 from palate.objectives.breach_loss import BreachScores, breach_loss
 from palate.objectives.reduce import Sums
 from palate.rewards.learned import LearnedReward
-from palate.rewards.rule_classifier import HEAD, RuleClassifier
+from palate.rewards.rule_classifier import RuleClassifier
 from palate.runs.run import Run
 from palate.text.pack import PackedBatch, Tree, pack
 from palate.text.rule_tree import rule_tree
@@ -55,7 +55,7 @@ class TrainRules:
         held_out_share: share of the prompts for testing where `held_out` is empty.
         unlearned: ids of rules that the classifier does not learn, and is tested on.
         wordings: wordings of a rule that each judgment is learned under, drawn at random, at most; none takes all that are not held out.
-        answers: the two words with which the model answers that a rule is broken, and that it is kept, such as [yes, no]. The head then
+        answers: the two words with which the model answers that a rule is broken, and that it is kept, such as ["yes", "no"]. The head then
             starts as their log-odds; without them it starts at random.
         score: what the classifier reads: the last token, or also how surprising single tokens of the completion are (with_surprise).
         epochs: epochs over the data.
@@ -150,7 +150,7 @@ class TrainRules:
             return trainable(run, self._former(base), base, None, checkpoint_activations=self.checkpoint_activations)
         seed, four_bit = derive_seed(run.seed, "heads"), four_bit_of(self.adapters)
         with sharing_out(windows(), learns=self.adapters is None):
-            fresh = scalar_from(base, (HEAD,), seed=seed, four_bit=four_bit, start=self.answers or "random")
+            fresh = scalar_from(base, (RULE_HEAD,), seed=seed, four_bit=four_bit, start=self.answers or "random")
         if self.score == "with_surprise":
             size = fresh.module.config.get_text_config()
             if not size.tie_word_embeddings:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from palate.core import DataError
-from palate.models.reward_file import member_heads
+from palate.models.reward_file import RULE_HEAD, member_heads
 from palate.runs.run import Run
 from palate.training.bootstrap import Members, bootstrapped, on_shared_trunk
 from palate.training.comparisons import JudgedPrompt
@@ -68,7 +68,16 @@ class RewardTask:
 
 
 def check_dimensions(run: Run, dimensions: tuple[str, ...], tests: Sequence[JudgedPrompt], path: str) -> None:
-    """Record held-out judgments of dimensions that are not trained on; raise DataError where there are no others."""
+    """Record held-out judgments of dimensions that are not trained on.
+
+    Raises:
+        DataError: no held-out judgment is of a dimension that is trained on, two dimensions differ in capital letters alone, or the
+            only one has the name by which a classifier of rules is known.
+    """
+    if alike := [name for k, name in enumerate(dimensions) if name.lower() in map(str.lower, dimensions[:k])]:
+        raise DataError(f"the dimensions {', '.join(dimensions)}: {alike[0]} has two spellings. Give all its judgments one of them")
+    if dimensions == (RULE_HEAD,):
+        raise DataError(f"a reward model of the dimension {RULE_HEAD} alone would pass as a classifier of rules. Rename the dimension")
     tested = [pair.dimension for prompt in tests for pair in prompt.pairs]
     others = [dimension for dimension in tested if dimension not in dimensions]
     if len(others) == len(tested):

@@ -21,15 +21,18 @@ class BestOfFormat:
 
     def fits(self, row: Columns) -> bool:
         """Whether both sides are lists of texts."""
-        return "prompt" in row and all(_are_texts(row.get(side)) for side in ("chosen", "rejected"))
+        sides = [row.get(side) for side in ("chosen", "rejected")]
+        return "prompt" in row and all(map(_are_texts, sides)) and any(sides)
 
     def parse(self, row: Columns) -> RatedGroups:
         """The completions, the right ones first, rated 1 and 0. A string as `prompt` is the user's turn.
 
         Raises:
-            InvalidRow: a completion is empty, or `num_correct` is not the number of the right ones.
+            InvalidRow: a side has no completion, a completion is empty, or `num_correct` is not the number of the right ones.
         """
         sides = {side: [filled(one, side) for one in sequence(row[side], side)] for side in ("chosen", "rejected")}
+        if absent := [side for side, texts in sides.items() if not texts]:
+            raise InvalidRow(f"no completion in `{absent[0]}`: a row needs a right and a wrong one")
         if row.get("num_correct") not in (None, len(sides["chosen"])):
             raise InvalidRow(f"`num_correct` does not fit `chosen`: it is {row['num_correct']} for {len(sides['chosen'])} texts")
         rated = (RatedCompletion(one, {MEAN: float(side == "chosen")}) for side, texts in sides.items() for one in texts)
@@ -42,4 +45,4 @@ def asked(prompt: Conversation) -> Conversation:
 
 
 def _are_texts(value: object) -> bool:
-    return isinstance(value, list) and bool(value) and all(isinstance(entry, str) for entry in value)
+    return isinstance(value, list) and all(isinstance(entry, str) for entry in value)

@@ -79,8 +79,14 @@ def benchmark_figures(book: ScoreBook, rows: Sequence[BenchmarkRow], kind: Bench
         best_of: the most completions of a row, the first right ones and then the first wrong ones; None takes all. Ties keep all.
 
     Raises:
-        DataError: the rows of ties do not name their prompt as `ref:NUMBER` or `tied:NUMBER`.
+        DataError: the rows of ties do not come in twos, named `ref:NUMBER` and `tied:NUMBER`; or another row of RewardBench 2 has several
+            right completions.
     """
+    if kind == "rewardbench-2" and (several := [row for row in rows if row.subset.lower() != TIES and len(row.chosen) > 1]):
+        raise DataError(
+            f"{several[0].prompt.source}: {len(several[0].chosen)} completions are right, and outside of the subset ties one is. Correct "
+            "the row, or its `subset`."
+        )
     book.add(((row.prompt, one) for row in rows for one in (*row.chosen, *row.rejected)), "benchmark")
     by_subset: dict[str, list[BenchmarkRow]] = defaultdict(list)
     for row in rows:
@@ -95,6 +101,19 @@ def benchmark_figures(book: ScoreBook, rows: Sequence[BenchmarkRow], kind: Bench
         return BenchmarkFigures(kind, subsets, (), float(np.mean([one.score for one in subsets])), unscored)
     sections = tuple(_sections(subsets))
     return BenchmarkFigures(kind, subsets, sections, float(np.mean([one.score for one in sections])) if sections else None, unscored)
+
+
+def benchmark_notes(figures: BenchmarkFigures) -> tuple[str, ...]:
+    """Return what keeps the figures of RewardBench from being those of the whole benchmark: subsets that are unknown or missing."""
+    if figures.kind != "rewardbench":
+        return ()
+    known = [name for counts in SECTIONS.values() for name in counts]
+    here = [one.name for one in figures.subsets]
+    unknown, missing = [name for name in here if name not in known], [name for name in known if name not in here]
+    notes = [f"no section of RewardBench has the subsets {', '.join(unknown)}: they count in no section"] if unknown else []
+    if missing:
+        notes.append(f"{len(missing)} of {len(known)} subsets of RewardBench are missing: sections and score are not the benchmark's own")
+    return tuple(notes)
 
 
 def _sections(subsets: Sequence[SubsetFigure]) -> list[SubsetFigure]:
@@ -149,10 +168,14 @@ def ties_score(book: ScoreBook, rows: Sequence[BenchmarkRow]) -> float:
         gaps[kind][int(number)] = float(good.min() - bad.max())
         if kind == "tied":
             spreads[int(number)] = float(good.max() - good.min())
-    accuracy = {kind: float(np.mean([gap > 0 for gap in found.values()])) if found else 0.0 for kind, found in gaps.items()}
-    both = sorted(gaps["ref"].keys() & gaps["tied"].keys())
-    if not both:
-        return TIES_WEIGHTS[0] * accuracy["tied"] + TIES_WEIGHTS[1] * accuracy["ref"]
+    if alone := sorted(gaps["ref"].keys() ^ gaps["tied"].keys()):
+        there, lacking = ("ref", "tied") if alone[0] in gaps["ref"] else ("tied", "ref")
+        raise DataError(
+            f"{rows[0].prompt.source}: rows of ties come in twos, and {there}:{alone[0]} has no {lacking}:{alone[0]} "
+            f"({len(alone)} such rows). Add the missing rows, raise --limit, or leave out the subset."
+        )
+    accuracy = {kind: float(np.mean([gap > 0 for gap in found.values()])) for kind, found in gaps.items()}
+    both = sorted(gaps["ref"])
     tied, spread = (np.array([found[number] for number in both]) for found in (gaps["tied"], spreads))
     smaller = np.minimum(tied, np.array([gaps["ref"][number] for number in both]))
     with np.errstate(divide="ignore", invalid="ignore"):

@@ -20,7 +20,7 @@ from palate.data.formats import (
     read_preferences,
 )
 from palate.evaluation.recorded_sources import recorded_sources
-from palate.evaluation.reward_check.benchmark_figures import benchmark_figures, benchmark_pairs
+from palate.evaluation.reward_check.benchmark_figures import benchmark_figures, benchmark_notes, benchmark_pairs
 from palate.evaluation.reward_check.check_report import CheckSettings, ComparedWith, RewardCheck, check_reward
 from palate.evaluation.reward_check.score_book import ScoreBook
 from palate.rewards.combination import RewardModels
@@ -74,7 +74,7 @@ def check_file(models: RewardModels, file: CheckedFile, settings: CheckSettings,
     pairs = benchmark_pairs(rows)
     check = check_reward(models, pairs, settings, compared)
     figures = benchmark_figures(ScoreBook(models), rows, file.benchmark, file.best_of)
-    return replace(check, benchmark=figures, notes=(*check.notes, *_notes(known, pairs)))
+    return replace(check, benchmark=figures, notes=(*check.notes, *_notes(known, pairs), *benchmark_notes(figures)))
 
 
 @dataclass(frozen=True)

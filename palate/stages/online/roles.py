@@ -21,7 +21,6 @@ from palate.models.scalar import ScalarModel, load_scalar, scalar_from, with_hea
 from palate.models.shared_layers import cast_parameters, sharing_out
 from palate.models.shared_weights import share_frozen
 from palate.rewards.learned import LearnedReward
-from palate.rewards.rule_classifier import HEAD
 from palate.runs.run import Run
 from palate.text.spans import NO_LIMIT
 from palate.training.model_io import trainable
@@ -70,7 +69,7 @@ def new_value_model(run: Run, policy: CausalPolicy, base: str, rewards: Mapping[
         (path, reward.model)
         for path, reward in rewards.items()
         if not reward.model.is_encoder
-        and reward.model.heads != (HEAD,)
+        and not reward.reads_rules
         and reward.model.tokenizer.get_vocab() == vocabulary
         and (reward.model.max_tokens or NO_LIMIT) >= longest
     ]

@@ -19,10 +19,9 @@ from palate.data.formats import read_completion_groups, read_samples
 from palate.data.jsonl import read_rows, write_rows
 from palate.evaluation import score_file
 from palate.evaluation.score_file import write_scores
-from palate.models.reward_file import Normalisation
+from palate.models.reward_file import RULE_HEAD, Normalisation
 from palate.models.scalar import scalar_from
 from palate.rewards.combination import Combination, RewardModels
-from palate.rewards.rule_classifier import HEAD
 from palate.testing import tiny_policy, word_tokenizer
 from tests.support.planted_rewards import a_world, cooks_tokenizer
 from tests.support.rule_files import rule_file
@@ -220,11 +219,22 @@ def test_a_scoring_that_was_stopped_goes_on_and_gives_the_same_file(
         (["--out", "out.jsonl", "--combine", "median"], "invalid choice: 'median'"),
         (["--also", "MODELS/two", "--ensemble", "worst"], "--ensemble: there is no rule 'worst'"),
         (["--also", "MODELS/two", "--ensemble", "wco=2"], "wco takes no number"),
+        (["--also", "MODELS/two", "--ensemble", "uwo=1e300"], "coefficient must be >= 0 and at most 1e+18"),
+        (["--also", "MODELS/two", "--ensemble", "soft_min=1e-320"], "beta must be from 1e-18 to 1e+18"),
+        (["--weights", "taste=1e39", "kind=1"], "weights must be at most 1e+18 in size"),
+        (["--also", "MODELS/two", "MODELS/../models0/one"], "the ensemble names a model twice"),
+        (["--out", "folder"], "--out: folder is a folder. Name a file in it"),
+        (["--out", "rows.jsonl/scored.jsonl"], "rows.jsonl: it is a file. Name a folder in which you may write"),
+        (["--out", "folder/../rows.jsonl"], "rows.jsonl is the file that the command reads, and would be lost"),
     ],
 )
 def test_bad_input_has_one_message(words: list[str], told: str, models: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_rows(Path("rows.jsonl"), [ROWS["pair"]])
-    assert told in fails(capsys, models / "one", "rows.jsonl", *(word.replace("MODELS", str(models)) for word in words))
+    Path("folder").mkdir()
+    before = Path("rows.jsonl").read_bytes()
+    words = [word.replace("models0", models.name).replace("MODELS", str(models)) for word in words]
+    assert told in fails(capsys, models / "one", "rows.jsonl", *words)
+    assert (Path("rows.jsonl").read_bytes(), list(Path("folder").iterdir())) == (before, [])
 
 
 def test_members_of_other_tokenizers_and_contexts_are_refused_in_one_message(models: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -253,7 +263,7 @@ def test_rows_without_completions_are_an_error(models: Path, capsys: pytest.Capt
 
 
 def test_a_classifier_of_rules_gives_how_likely_each_rule_is_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str], models: Path) -> None:
-    scalar_from(tiny_policy("qwen3", cooks_tokenizer()), (HEAD,), seed=5).save(tmp_path / "classifier")
+    scalar_from(tiny_policy("qwen3", cooks_tokenizer()), (RULE_HEAD,), seed=5).save(tmp_path / "classifier")
     rules = rule_file(tmp_path)
     write_rows(Path("rows.jsonl"), [ROWS["samples"]])
     (row,) = scored(capsys, tmp_path / "classifier", "rows.jsonl", "--rules", rules, "--combine", "min")
@@ -265,5 +275,6 @@ def test_a_classifier_of_rules_gives_how_likely_each_rule_is_kept(tmp_path: Path
     assert alone["completions"][0]["score"] == one["scores"]["salt"]
     assert "it is a reward model and reads no rule" in fails(capsys, models / "one", "rows.jsonl", "--rules", rules)
     assert "--rules takes one classifier" in fails(capsys, tmp_path / "classifier", "rows.jsonl", "--rules", rules, "--max_length", 9)
+    assert "classifier is a classifier of rules and not a reward model" in fails(capsys, tmp_path / "classifier", "rows.jsonl")
     (tmp_path / "rules.yaml").write_text("rules: []")
     assert "`rules` holds 0" in fails(capsys, tmp_path / "classifier", "rows.jsonl", "--rules", rules)

@@ -46,6 +46,11 @@ class Every:
 
 
 @dataclass(frozen=True)
+class TwoWords:
+    answers: tuple[str, str]
+
+
+@dataclass(frozen=True)
 class Sender:
     """Somebody.
 
@@ -99,6 +104,12 @@ def test_a_field_called_like_a_word_of_python_has_no_underscore_in_settings() ->
         read(Sender, from_="a")
     with pytest.raises(ConfigError, match="Sender needs 'from'"):
         read(Sender)
+
+
+@pytest.mark.parametrize("answers", [[True, False], "[yes, no]"])
+def test_words_that_yaml_reads_as_true_and_false_are_to_be_quoted_in_a_list_too(answers) -> None:
+    with pytest.raises(ConfigError, match=r"answers: .* \(YAML reads on, off, yes and no as true and false: quote them"):
+        read(TwoWords, answers=answers)
 
 
 @pytest.mark.parametrize(

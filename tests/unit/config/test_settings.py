@@ -32,6 +32,7 @@ def test_every_value_knows_its_line(tmp_path: Path) -> None:
         ("", "`key: value` lines"),
         ("a: [1\nb: 2\n", "is not YAML.*line 2"),
         ("a: *nobody\n", "is not YAML"),
+        ("a: 1\n\0", "is not YAML"),
     ],
 )
 def test_what_is_no_settings_is_refused_with_its_place(tmp_path: Path, text: str, message: str) -> None:

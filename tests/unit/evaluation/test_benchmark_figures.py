@@ -109,6 +109,9 @@ def test_figures_of_rewardbench(model: Path, tmp_path: Path) -> None:
     assert {one["name"]: one["score"] for one in found["sections"]} == pytest.approx(sections)
     assert {one["name"]: one["rows"] for one in found["subsets"]} == {subset: len(values) for subset, values in right.items()}
     assert found["score"] == pytest.approx(sum(sections.values()) / 4)
+    notes = json.loads((tmp_path / "rb.out.json").read_text())["notes"]
+    assert "no section of RewardBench has the subsets own: they count in no section" in notes
+    assert any(note.startswith("15 of 23 subsets of RewardBench are missing") for note in notes)
     assert 0 < found["score"] < 1
     assert len(SECTIONS["Chat"]) + sum(len(counts) for name, counts in SECTIONS.items() if name != "Chat") == 23
 
@@ -223,6 +226,17 @@ def test_other_bad_benchmark_files(model: Path, tmp_path: Path, capsys: pytest.C
     assert "`num_correct` does not fit `chosen`: it is 2 for 1 texts" in fails(
         [{**lists[0], "num_correct": 2}], "--benchmark", "rewardbench-2"
     )
+    assert "no completion in `rejected`: a row needs a right and a wrong one" in fails(
+        [{**lists[0], "rejected": []}, *lists[1:]], "--benchmark", "rewardbench-2"
+    )
+    assert "2 completions are right, and outside of the subset ties one is" in fails(
+        [{**lists[0], "chosen": lists[0]["rejected"][:2], "num_correct": 2}, *lists[1:]], "--benchmark", "rewardbench-2"
+    )
+    assert "rows of ties come in twos, and tied:3 has no ref:3 (1 such rows)" in fails(
+        [row for row in lists if row["id"] != "ref:3"], "--benchmark", "rewardbench-2"
+    )
+    assert "--best_of is 1; give 2 or more" in fails(lists, "--benchmark", "rewardbench-2", "--best_of", "1")
+    assert "--benchmark reads its own columns" in fails(pairs, "--benchmark", "rewardbench", "--columns", "prompt=question")
     assert "--best_of says how many completions a row of rewardbench-2 has" in fails(pairs, "--best_of", "2")
     assert "--attack_limit is a share from 0 to 1" in fails(pairs, "--attack_limit", "2")
     assert "--dimensions: no pair is about 'overal'. Did you mean 'overall'?" in fails(pairs, "--dimensions", "overal")

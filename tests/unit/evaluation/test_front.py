@@ -41,6 +41,8 @@ def test_the_worst_dimension_decides_by_max_min() -> None:
     scores = TABLE.standardised
     for group, k in zip(scores, choose(TABLE, Choice({"helpful": 1.0, "harmless": 1.0}, rule="max_min")).numbers, strict=True):
         assert group[k, :2].min() == group[:, :2].min(1).max()
+    alone = choose(TABLE, Choice({"harmless": 1.0}, rule="max_min"))
+    assert choose(TABLE, Choice({"helpful": 0.0, "harmless": 1.0}, rule="max_min")) == alone, "weight 0 does not count"
 
 
 def test_a_floor_comes_before_the_weights_and_the_smallest_shortfall_where_nothing_reaches_it() -> None:

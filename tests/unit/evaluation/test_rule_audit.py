@@ -20,9 +20,9 @@ from palate.evaluation.report import ReportData, RuleBreachRow, Variant, render
 from palate.evaluation.report.rule_section import rules_takeaway
 from palate.evaluation.rule_audit import breaches_of
 from palate.evaluation.rule_sections import rules_of
+from palate.models.reward_file import RULE_HEAD
 from palate.models.scalar import scalar_from
 from palate.rewards.rule_check import RuleCheck
-from palate.rewards.rule_classifier import HEAD
 from palate.runs.record import RECORD
 from palate.stages.evaluate import Evaluate
 from palate.stages.report import Report, ReportedModel
@@ -46,7 +46,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
         rows = [{"prompt": prompt, "completions": [{"text": text}]} for prompt, text in zip(prompts, texts, strict=True)]
         write_rows(folder / f"{name}.jsonl", rows)
     tiny_policy("qwen3", word_tokenizer()).save(folder / "base")
-    scalar_from(tiny_policy("qwen3", word_tokenizer()), (HEAD,), seed=0).save(folder / "classifier")
+    scalar_from(tiny_policy("qwen3", word_tokenizer()), (RULE_HEAD,), seed=0).save(folder / "classifier")
     return folder
 
 

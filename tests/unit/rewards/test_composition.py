@@ -14,10 +14,12 @@ import torch
 from palate.config.read import dump_config, map_inputs, read_config
 from palate.config.settings import Settings
 from palate.core import Completion, ConfigError, DataError, TrainingError
+from palate.models.scalar import scalar_from
 from palate.rewards.composition import Composition, RewardPart
 from palate.rewards.function import FunctionReward
 from palate.rewards.model import ModelReward
 from palate.rewards.part import Constraint
+from palate.testing import tiny_policy
 from tests.support.waiting import wait_until
 from tests.unit.rewards.conftest import prompt
 
@@ -236,6 +238,13 @@ def test_closing_ends_the_processes_of_parts(module) -> None:
 def test_settings_that_make_no_sense(settings, message) -> None:
     with pytest.raises(ConfigError, match=message):
         FunctionReward(function="a:b", **settings)
+
+
+def test_two_figures_of_one_name_are_refused(tmp_path, number) -> None:
+    scalar_from(tiny_policy(), ("good",), seed=0).save(tmp_path)
+    parts = {"taste": ModelReward(model=(str(tmp_path),)), "taste_good": FunctionReward(function=number)}
+    with pytest.raises(ConfigError, match=r"taste/good and taste_good would both be recorded as score_taste_good\. Rename a part"):
+        score(Composition.load(parts), "1")
 
 
 def test_nothing_cannot_be_scored(number) -> None:

@@ -10,9 +10,9 @@ import pytest
 import torch
 from transformers import AutoModelForSequenceClassification
 
-from palate.core import Completion, ConfigError, Message, Prompt, TrainingError
+from palate.core import Completion, ConfigError, Message, ModelError, Prompt, TrainingError
 from palate.models.load import load_tokenizer
-from palate.models.reward_file import Normalisation
+from palate.models.reward_file import RULE_HEAD, Normalisation
 from palate.models.scalar import scalar_from
 from palate.rewards.batch import ScoringBatch
 from palate.rewards.composition import Composition
@@ -147,6 +147,24 @@ def test_an_ensemble_needs_the_same_heads(tmp_path) -> None:
     with pytest.raises(ConfigError, match="name heads that all models have"):
         Composition.load({"taste": ModelReward(model=paths)})
     assert Composition.load({"taste": ModelReward(model=paths, heads=("honest",))}).score(PROMPTS, groups_of()).failures == ()
+
+
+def test_a_model_is_one_member_however_it_is_written_and_a_classifier_of_rules_is_none(tmp_path) -> None:
+    path = saved(tmp_path / "a")
+    for again in (path, f"{path}/", f"{tmp_path}/./a"):
+        with pytest.raises(ConfigError, match="the ensemble names a model twice"):
+            Composition.load({"taste": ModelReward(model=(path, again))})
+    classifier = saved(tmp_path / "rules", heads=(RULE_HEAD,))
+    with pytest.raises(ModelError, match="rules is a classifier of rules and not a reward model"):
+        Composition.load({"taste": ModelReward(model=(classifier,))})
+    with pytest.raises(ModelError, match="is a classifier of rules and not a reward model"):
+        LearnedReward.load(classifier).table(PROMPTS, groups_of())
+
+
+def test_the_sum_is_called_score_also_where_a_head_is(tmp_path) -> None:
+    found = LearnedReward.load(saved(tmp_path, heads=("score", "kind"))).score(PROMPTS, groups_of())
+    apart = LearnedReward.load(saved(tmp_path, heads=("helpful", "kind"))).score(PROMPTS, groups_of())
+    assert found["score"] == apart["score"] != apart["helpful"]
 
 
 def test_a_model_that_two_parts_name_is_loaded_and_asked_once(tmp_path, monkeypatch) -> None:

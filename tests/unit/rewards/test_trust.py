@@ -1,10 +1,12 @@
 """A reward model's card: near chance or nearly constant, it is refused before anything is trained on it."""
 
+import json
+import math
 from pathlib import Path
 
 import pytest
 
-from palate.core import TrainingError
+from palate.core import ModelError, TrainingError
 from palate.rewards.learned import ReportCard
 
 NEEDED = (0.55, 0.05)
@@ -48,6 +50,15 @@ def test_sound_reward_models_are_trusted(good: ReportCard) -> None:
     good.check(*NEEDED)
     with pytest.raises(TrainingError):  # the same card fails a higher bar: it was looked at
         good.check(good.accuracy + 0.1, NEEDED[1])
+
+
+@pytest.mark.parametrize(
+    "text", ["{", "[]", '{"accuracy": 0.7}', json.dumps({**vars(card()), "newer": 1}), json.dumps(vars(card(spread=math.nan)))]
+)
+def test_a_card_that_cannot_be_read_says_how_to_write_it_again(text: str, tmp_path: Path) -> None:
+    (tmp_path / "report_card.json").write_text(text)
+    with pytest.raises(ModelError, match=r"report_card\.json .*Write it again with `palate reward-check MODEL PAIRS --card`"):
+        ReportCard.read_from(str(tmp_path))
 
 
 @pytest.mark.parametrize("accuracy", [0.0, -1.0])

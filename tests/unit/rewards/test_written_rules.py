@@ -13,6 +13,7 @@ import torch
 
 from palate.core import Completion, ConfigError, DataError, Message, ModelError, Prompt, TrainingError
 from palate.judges.endpoint import OpenAIJudge
+from palate.models.reward_file import RULE_HEAD
 from palate.models.scalar import ScalarModel, scalar_from
 from palate.rewards.batch import PartScores, ScoringBatch, ScoringContext
 from palate.rewards.composition import Composition
@@ -21,7 +22,7 @@ from palate.rewards.learned import LearnedReward
 from palate.rewards.model import ModelReward
 from palate.rewards.part import Constraint
 from palate.rewards.rule_check import RuleCheck
-from palate.rewards.rule_classifier import HEAD, RuleClassifier, probability
+from palate.rewards.rule_classifier import RuleClassifier, probability
 from palate.rewards.rule_scores import RuleScores
 from palate.rewards.written_rules import WrittenRules, penalty
 from palate.runs.record import RunPlan
@@ -46,7 +47,7 @@ def batch(*texts: str, of: Prompt | None = None) -> ScoringBatch:
 
 @pytest.fixture(scope="module")
 def model() -> ScalarModel:
-    return scalar_from(tiny_policy("qwen3", word_tokenizer()), (HEAD,), seed=0)
+    return scalar_from(tiny_policy("qwen3", word_tokenizer()), (RULE_HEAD,), seed=0)
 
 
 @pytest.fixture(scope="module")

@@ -14,8 +14,8 @@ from palate.core import ConfigError
 from palate.data.jsonl import read_rows
 from palate.data.rule_file import RuleFile
 from palate.models.causal import CausalPolicy
+from palate.models.reward_file import RULE_HEAD
 from palate.models.scalar import scalar_from
-from palate.rewards.rule_classifier import HEAD
 from palate.serving import input_patterns
 from palate.serving.answering import FilterSettings
 from palate.serving.audit_log import AUDIT, AuditLog
@@ -119,7 +119,7 @@ def test_a_rule_that_cannot_be_checked_counts_as_broken(chat_policy: CausalPolic
 
 
 def test_a_classifier_decides_by_its_floor(server: ModelServer, chat_policy: CausalPolicy, tmp_path: Path) -> None:
-    scalar_from(chat_policy, (HEAD,), seed=1).save(tmp_path / "classifier")
+    scalar_from(chat_policy, (RULE_HEAD,), seed=1).save(tmp_path / "classifier")
     rules = rule_file(tmp_path, [{"id": "kind", "text": "is kind", "question": "is it unkind"}])
     audit = AuditLog(tmp_path, lambda: 0.0)
     with model_server(chat_policy, audit=audit, output_rules=ContentRules.open(rules, "output", str(tmp_path / "classifier"))) as lenient:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from palate.core import Completion, Message, Preference, Prompt, derive_seed
+from palate.core import Completion, DataError, Message, Preference, Prompt, derive_seed
 from palate.data.formats import read_preferences, read_samples
 from palate.data.jsonl import write_rows
 from palate.data.prompt_region import PromptRegion
@@ -28,6 +28,7 @@ from palate.text.pack import pack
 from palate.training.comparisons import judged_prompts
 from palate.training.keep import Best
 from palate.training.optimizer import AdamW
+from palate.training.reward_task import check_dimensions
 from tests.support.stages import column_of, dropped_of, ran, rows_of, summary_of
 
 SEED = 1
@@ -62,6 +63,18 @@ def test_floors_are_those_of_length_and_dimensions_are_assessed_apart() -> None:
     found = assess(rows)
     assert (found["overall"]["longer_wins"], found["overall"]["shorter_wins"]) == (pytest.approx(0.5 / 3), pytest.approx(2.5 / 3))
     assert {name: one["accuracy"] for name, one in found.items()} == {"kind": 1.0, "honest": 0.0, "overall": pytest.approx(2 / 3)}
+
+
+@pytest.mark.parametrize(
+    ("dimensions", "told"),
+    [
+        (("kind", "Kind"), "Kind has two spellings. Give all its judgments one of them"),
+        (("broken",), "would pass as a classifier of rules"),
+    ],
+)
+def test_dimensions_that_would_be_taken_for_something_else_are_refused(dimensions: tuple[str, ...], told: str) -> None:
+    with pytest.raises(DataError, match=told):
+        check_dimensions(None, dimensions, [], "judged.jsonl")  # type: ignore[arg-type]
 
 
 def preference(question: str, chosen: str, rejected: str, dimension: str, votes: tuple[float, ...] = ()) -> Preference:

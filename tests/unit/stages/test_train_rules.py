@@ -22,13 +22,14 @@ from palate.evaluation.rater_votes import JUDGMENTS
 from palate.evaluation.rule_votes import read_rule_votes
 from palate.models.adapters import LoRA
 from palate.models.load import as_policy, built, load_policy, without_dropout
+from palate.models.reward_file import RULE_HEAD
 from palate.models.scalar import load_scalar, scalar_from
 from palate.models.surprise import Surprise
 from palate.raters.people import People
 from palate.raters.rule_raters import RuleRaters
 from palate.ratings import Answer, use_ratings
 from palate.rewards.learned import LearnedReward
-from palate.rewards.rule_classifier import HEAD, RuleClassifier
+from palate.rewards.rule_classifier import RuleClassifier
 from palate.stages.collect_rules import CollectRules
 from palate.stages.train_rules import TrainRules
 from palate.testing import tiny_config, tiny_policy, word_tokenizer
@@ -92,7 +93,7 @@ def test_one_classifier_learns_all_rules_and_reads_wordings_it_has_not_learned(t
     assert summary["held_out"]["rice"]["auc_program"] is not None
     assert summary["held_out"]["salt"]["auc_program"] is None, "the rule has no program"
     model = load_scalar(run / "model")
-    assert model.heads == (HEAD,)
+    assert model.heads == (RULE_HEAD,)
     rows = rows_of(run, "predictions.jsonl")
     assert len(rows) == 6 * 3 * 2 * 2, "prompts, completions, rules, and two wordings of each"
     classifier = RuleClassifier(LearnedReward(model), "model")

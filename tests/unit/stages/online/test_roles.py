@@ -9,9 +9,9 @@ import torch
 
 from palate.core import ConfigError
 from palate.models.causal import CausalPolicy
+from palate.models.reward_file import RULE_HEAD
 from palate.models.scalar import ScalarModel, scalar_from
 from palate.rewards.learned import LearnedReward
-from palate.rewards.rule_classifier import HEAD
 from palate.runs.record import RunPlan
 from palate.runs.run import Run, open_run
 from palate.stages.online.roles import make_alike, new_value_model
@@ -56,7 +56,7 @@ def test_offload_that_would_move_nothing_is_refused(data: Path) -> None:
 def test_a_value_model_starts_from_a_reward_model_and_never_from_a_classifier_of_rules(run: Run, tmp_path: Path) -> None:
     policy, others = tiny_policy("qwen3"), [tiny_policy("qwen3", seed=k) for k in (1, 2)]
     policy.save(tmp_path / "policy")
-    models = {name: scalar_from(other, (name,), seed=1) for name, other in zip((HEAD, "overall"), others, strict=True)}
+    models = {name: scalar_from(other, (name,), seed=1) for name, other in zip((RULE_HEAD, "overall"), others, strict=True)}
     for name, model in models.items():
         model.save(tmp_path / name)
     rewards = {str(tmp_path / name): LearnedReward(model, policy.tokenizer) for name, model in models.items()}
@@ -69,5 +69,5 @@ def test_a_value_model_starts_from_a_reward_model_and_never_from_a_classifier_of
     def embeddings(model: CausalPolicy | ScalarModel) -> torch.Tensor:
         return model.module.get_input_embeddings().weight
 
-    assert torch.equal(start([HEAD, "overall"]), embeddings(models["overall"]))
-    assert torch.equal(start([HEAD]), embeddings(policy))
+    assert torch.equal(start([RULE_HEAD, "overall"]), embeddings(models["overall"]))
+    assert torch.equal(start([RULE_HEAD]), embeddings(policy))
