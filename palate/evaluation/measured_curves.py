@@ -106,7 +106,7 @@ def online_curves(name: str, directory: Path) -> list[MeasuredCurve]:
         DataError: the run has no iteration.
     """
     file = AppendedRows(directory / "metrics.jsonl")
-    written: list[Mapping[str, Any]] = file.take()[1]
+    written: Sequence[Mapping[str, Any]] = file.take()[1]
     if file.fault:
         raise DataError(f"{directory}: {file.fault}. Correct the line or take it out.")
     if not written:

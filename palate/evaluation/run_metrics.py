@@ -116,16 +116,7 @@ def find_evaluated(path: Path) -> EvaluatedRun:
     if record.status != "done":
         raise RunError(f"{directory}: the evaluate run is not done, its status is {record.status!r}. Finish it first.")
     summary = cast("Mapping[str, Any]", read_json(directory / "summary.json"))
-    model = read_evaluated(record.name, str(directory))
-    for rows, name, fields in (
-        (model.rows, "completions.jsonl", ("prompt", "text", "stop")),
-        (model.evals, "evals.jsonl", ("eval", "grade")),
-    ):
-        if lacking := next((field for row in rows for field in fields if field not in row), None):
-            raise RunError(
-                f"{directory / name}: a row has no {lacking!r}. Another version of Palate wrote it, or it was changed. Run it again."
-            )
-    return EvaluatedRun(directory, record, model, summary)
+    return EvaluatedRun(directory, record, read_evaluated(record.name, str(directory)), summary)
 
 
 def evaluations_of(model: Path) -> list[tuple[Path, RunRecord]]:
