@@ -62,7 +62,7 @@ WORLDS: Mapping[str, MonitorWorld] = {
     ),
     "test": MonitorWorld(seeds=tuple(range(151, 161)), kitchen=KITCHEN, architecture=SIZE, pool=PEOPLE, online=_online(24, 4, 64)),
     "small": MonitorWorld(
-        seeds=(161,),
+        seeds=(165, 166, 167, 168),
         kitchen={**KITCHEN, "texts": 8_000, "held_out": 180, "evals": 80},
         architecture={"hidden_size": 48, "intermediate_size": 144},
         pool=PEOPLE,
@@ -70,7 +70,7 @@ WORLDS: Mapping[str, MonitorWorld] = {
         kl=(0.05, 0.02),
     ),
     "noisy": MonitorWorld(
-        seeds=(163,),
+        seeds=(169, 170, 171),
         kitchen={**KITCHEN, "lessons": 0.5, "held_out": 100},
         architecture=SIZE,
         pool={"raters": 5, "reliability": 0.8, "sharpness": 5, "length_bias": 0.1, "phrase_bias": 0.0, "side_bias": 0.4, "spread": 0.6},
@@ -80,7 +80,7 @@ WORLDS: Mapping[str, MonitorWorld] = {
         faults=("over-refusal", "leaked", "duplicated", "blind", "side"),
     ),
     "grpo": MonitorWorld(
-        seeds=(164,),
+        seeds=(172, 173, 174),
         kitchen={**KITCHEN, "cookbooks": 0.5, "prompts": 700},
         architecture=SIZE,
         pool=PEOPLE,

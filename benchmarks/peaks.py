@@ -17,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from palate.core import derive_seed
-from palate.evaluation.overoptimisation import Form, fit_form, peak_of
+from palate.evaluation.near_peak import fit_near_peak
+from palate.evaluation.overoptimisation import Form, peak_of
 
 Floats = NDArray[np.float64]
 
@@ -66,7 +67,7 @@ def coverage(world: World, draws: int, seed: int) -> Coverage:
     found = []
     for draw in range(draws):
         d, values, covariance = _run(world, np.random.default_rng(derive_seed(seed, "peaks", draw)))
-        fit = fit_form(d, values, covariance, world.form, START if world.start == "known" else None)
+        fit = fit_near_peak(d, values, covariance, world.form, START if world.start == "known" else None)
         peak = peak_of(fit, seed=draw, draws=1000)
         wrong = peak.outcome == ("still_rising" if world.peak < world.reach else "peak")
         error = abs(math.log(peak.d / world.peak)) if 0 < peak.d < math.inf else math.inf

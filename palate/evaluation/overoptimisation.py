@@ -28,7 +28,7 @@ DRAWS = 4000
 LEVEL = 0.95
 NARROWEST = 1.5
 """The least width of a smooth curve's bell, in points."""
-MISFIT = 0.01
+MISFIT = 0.001
 """A fit describes its points unless residuals as large as these have a smaller chance than this."""
 FARTHEST = 10
 """A form says where a measure stops rising up to this many times the largest measured d. A peak beyond that counts as none: infinite."""

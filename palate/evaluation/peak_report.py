@@ -13,7 +13,8 @@ import numpy as np
 from palate.agreement.estimates import json_values
 from palate.core import ConfigError, DataError, derive_seed
 from palate.evaluation.measured_curves import Measure, MeasuredCurve, read_curves
-from palate.evaluation.overoptimisation import Fit, Peak, difference_of_peaks, fit_form, peak_of, peak_sentence, smooth_peak
+from palate.evaluation.near_peak import fit_near_peak
+from palate.evaluation.overoptimisation import Fit, Peak, difference_of_peaks, peak_of, peak_sentence, smooth_peak
 
 UNTRAINED: tuple[Measure, ...] = ("gold", "people", "held_out")
 """Measures that no policy is trained on, the best one first."""
@@ -35,7 +36,7 @@ class FittedCurve:
     def of(curve: MeasuredCurve, seed: int) -> FittedCurve:
         """Fit the curve's form. What cannot be fitted is a reason, not an error: another measure of the run may have a fit."""
         try:
-            fit = fit_form(curve.d, curve.values, curve.covariance, curve.form, curve.start)
+            fit = fit_near_peak(curve.d, curve.values, curve.covariance, curve.form, curve.start)
         except DataError as error:
             return FittedCurve(curve, None, None, str(error))
         own_seed = derive_seed(seed, "peak", curve.run, curve.measure)

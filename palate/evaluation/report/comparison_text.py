@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from statistics import NormalDist
 
 from palate.agreement.estimates import Estimate
 from palate.agreement.paired_rates import PairedRate
@@ -68,9 +69,23 @@ def notes(comparison: PolicyComparison) -> Iterator[str]:
             yield f"{source.name}, {note}."
         if not source.rates:
             yield f"{source.name} compared no answers."
+        yield from exceptions(source, comparison.split_by)
     yield from power(comparison)
     if any(one.controlled for source in comparison.sources for one in source.rates):
         yield ASSUMPTION
+
+
+def exceptions(source: VerdictSource, column: str) -> Iterator[str]:
+    """Yield the groups of prompts on which a policy loses that wins over all. All groups together have a chance of 5 % of a false one."""
+    limit = NormalDist().inv_cdf(1 - 0.05 / max(1, len(source.by_group)))
+    for one in source.by_group:
+        rate = one.rate.match.rate
+        if rate.se > 0 and (0.5 - rate.value) / rate.se > limit:
+            where = f"{column} is {one.group}" if one.group else f"a prompt has no {column}"
+            yield (
+                f"{source.name}: {one.rate.match.policy} loses to {one.rate.match.other} where {where}: it wins {percent(rate.value, 1)} "
+                f"({interval(rate)}, {one.rate.prompts} prompts)."
+            )
 
 
 def power(comparison: PolicyComparison) -> Iterator[str]:

@@ -24,7 +24,7 @@ from palate.data.data_sources import DataSource
 from palate.data.jsonl import write_rows
 from palate.evaluation.comparison_figures import PolicyComparison, read_comparison
 from palate.evaluation.rater_report import report_on
-from palate.evaluation.report.comparison_text import NO_HEADLINE, headline, notes
+from palate.evaluation.report.comparison_text import NO_HEADLINE, exceptions, headline, notes
 from palate.judges.function_judge import FunctionJudge
 from palate.judges.judge_card import CLIP, Calibration, CardEntry, JudgeCard
 from palate.judges.judge_rater import JudgeRater
@@ -498,6 +498,12 @@ def test_win_rates_are_split_by_a_column_and_keep_the_side_of_the_whole(tmp_path
     told = capsys.readouterr().out
     assert re.search(r"^math +strong +weak +20 +0\.0%", told, re.MULTILINE)
     assert re.search(r"^no category +strong +weak +10 +50\.0%", told, re.MULTILINE)
+    lost = "gold: strong loses to weak where category is math: it wins 0.0 % (0.0 to 16.1 %, 20 prompts)."
+    assert lost in told
+    mixed = {**policies, "strong": categorised(tmp_path, "mixed", {k: 4 if k in range(12) else 7 for k in range(60)})}
+    less_sure = compared(tmp_path, mixed, "mixed", gold=GOLD, split_by="category").sources[0]
+    assert next(one.rate.match.rate.value for one in less_sure.by_group if one.group == "math") == 0.4
+    assert list(exceptions(less_sure, "category")) == []
     with pytest.raises(ConfigError, match=r"none of the 60 prompts has a value in a column 'categry'\. Did you mean 'category'"):
         compared(tmp_path, policies, "typo", gold=GOLD, split_by="categry")
 
