@@ -37,7 +37,7 @@ class PairedRate:
             (`expanded_percentiles`).
         prompts: number of prompts.
         ties: share of the votes that are ties.
-        controlled: the win rate at equal length; None where no two answers differ in length.
+        controlled: the win rate at equal length; None where no two answers differ in length, or verdicts do not vary between prompts.
         needed: prompts that would show a win rate that is `difference` away from one half; None where the spread is not known.
         visible: the smallest distance from one half that as many prompts as these would show; None as above.
         note: why the interval is missing or comes from elsewhere; "" for a bootstrap.
@@ -91,7 +91,7 @@ def paired_rates(
                 replace(match, rate=rate),
                 prompts,
                 float((won == 0.5).mean()),
-                controlled[k] if controlled else None,
+                controlled[k] if controlled and not note else None,
                 math.ceil(prompts * (Z_POWER * error / difference) ** 2) if is_known else None,
                 Z_POWER * error if is_known else None,
                 note,

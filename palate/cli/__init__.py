@@ -32,7 +32,7 @@ from palate.cli.parser import COMMANDS, overview
 from palate.cli.stage_command import stage
 from palate.config.extras import not_installed
 from palate.config.settings import nearest
-from palate.core import OUT_OF_SPACE, ConfigError, PalateError, RunError
+from palate.core import OUT_OF_SPACE, WRONG_PATH, ConfigError, PalateError, RunError
 from palate.core.process import limit_spinning, place
 from palate.pipeline.table import STAGES, Stages
 
@@ -81,6 +81,9 @@ def _told(error: Exception, command: str) -> PalateError | None:
         return not_installed(f"palate {command}", error)
     if isinstance(error, OSError) and error.errno in OUT_OF_SPACE:
         return RunError(f"no space left for {error.filename or 'a file'} ({error.strerror}). Make room, and type the command again.")
+    if isinstance(error, OSError) and error.errno in WRONG_PATH and error.filename is not None:
+        place = error.filename2 or error.filename  # writing replaces the second path by the first
+        return ConfigError(f"{os.fspath(place)}: {error.strerror}. Correct the path or its permissions, or restore what is missing there.")
     return None
 
 

@@ -62,9 +62,12 @@ def _lines(report: PeakReport) -> Iterator[str]:
     from palate.evaluation.peak_report import UNTRAINED, verdict
 
     for one in report.advice:
+        measure = one.measure.replace("_", "-")
+        if one.low >= one.kl_budget and not one.is_shown:
+            yield f"{one.run}: no stop: {measure} still rises at the largest KL, {one.kl_budget:.2f} nats ({one.axis} {one.label})."
+            continue
         high = f"{one.high:.2f}" if one.is_shown else "open"
-        interval = f"[{one.low:.2f}, {high}]"
-        best = f"KL budget {one.kl_budget:.2f} nats {interval}, by {one.measure.replace('_', '-')}"
+        best = f"KL budget {one.kl_budget:.2f} nats [{one.low:.2f}, {high}], by {measure}"
         why = "" if one.is_shown else "; no peak is shown inside the measured range, so this may be its end"
         yield f"{one.run}: stop near {one.axis} {one.label}: {best}{why}."
     advised = {one.run for one in report.advice}

@@ -77,7 +77,7 @@ def named_table(*titles: str) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold", caption_justify="left")
     for title in titles:
         is_name = title in {"rater", "and", "dimension", "criterion", "judge (a model)", "policy", "against", ""}
-        table.add_column(title, justify="left" if is_name else "right", overflow="fold" if is_name else "ellipsis")
+        table.add_column(Text(title), justify="left" if is_name else "right", overflow="fold" if is_name else "ellipsis")
     return table
 
 

@@ -2,6 +2,7 @@
 
 from palate.core.errors import (
     OUT_OF_SPACE,
+    WRONG_PATH,
     ConfigError,
     DataError,
     Interrupted,
@@ -34,6 +35,7 @@ __all__ = [
     "OUT_OF_SPACE",
     "THOUGHT_FIELDS",
     "UNKNOWN_RATER",
+    "WRONG_PATH",
     "Advance",
     "Comparison",
     "Completion",

@@ -7,6 +7,14 @@ import errno
 OUT_OF_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT})
 """Numbers of an OSError that mean a full disk, or a user's full share of it."""
 
+WRONG_PATH = frozenset(
+    {
+        *(errno.ENOENT, errno.EISDIR, errno.ENOTDIR, errno.ENOTEMPTY, errno.EEXIST, errno.ELOOP, errno.ENAMETOOLONG),
+        *(errno.EACCES, errno.EPERM, errno.EROFS),
+    }
+)
+"""Numbers of an OSError that mean a path at which nothing can be read or written."""
+
 
 class PalateError(Exception):
     """Base of every error that Palate raises on purpose; the command line prints it as one message."""

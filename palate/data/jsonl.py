@@ -17,6 +17,7 @@ from typing import NoReturn, Self
 
 from palate.config.encoding import HEAD, foreign_content
 from palate.core import OUT_OF_SPACE, DataError, RunError
+from palate.data.files import FileFields
 
 Row = dict[str, object]
 
@@ -72,12 +73,13 @@ def read_rows(path: Path) -> Iterator[tuple[int, Row]]:
     """Yield (line number, row) of each line that is not blank.
 
     Raises:
-        DataError: the file cannot be read, or a line is not one JSON object; the message names the line.
+        DataError: the file cannot be read, or a line is not one JSON object; the message names the line. So does that of a row which is
+            asked for a field that it lacks (`MissingFieldError`).
     """
     for line in read_lines(path):
         if line.fault:
             raise DataError(f"{path}:{line.number}: {line.fault}. Correct the line or take it out; each line must hold one JSON object.")
-        yield line.number, line.row
+        yield line.number, FileFields.read(line.row, (path, line.number))
 
 
 def parse_object(text: str) -> Row:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import xml.etree.ElementTree as ET
 
 from palate.evaluation.gate import GateReport, LimitResult
 from palate.evaluation.report.formatting import interval, number
+
+_NOT_XML = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+"""Characters that XML 1.0 cannot hold, even as a reference (section 2.2)."""
 
 
 def junit(report: GateReport) -> str:
@@ -34,7 +38,8 @@ def junit(report: GateReport) -> str:
         _case(suite, report.gate.name, result)
     ET.SubElement(suite, "system-out").text = "\n".join([report.verdict, *report.notes])
     ET.indent(suites)
-    return '<?xml version="1.0" encoding="UTF-8"?>\n' + ET.tostring(suites, encoding="unicode") + "\n"
+    text = ET.tostring(suites, encoding="unicode")
+    return '<?xml version="1.0" encoding="UTF-8"?>\n' + _NOT_XML.sub("\N{REPLACEMENT CHARACTER}", text) + "\n"
 
 
 def _case(suite: ET.Element, gate: str, result: LimitResult) -> None:

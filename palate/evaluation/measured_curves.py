@@ -17,6 +17,7 @@ from palate.data.files import read_json
 from palate.data.jsonl import read_rows
 from palate.evaluation.evaluated_model import EvaluatedModel, is_known, matched, read_evaluated
 from palate.evaluation.overoptimisation import Form
+from palate.runs.appended_rows import AppendedRows
 from palate.runs.record import read_record
 
 Floats = NDArray[np.float64]
@@ -104,16 +105,21 @@ def online_curves(name: str, directory: Path) -> list[MeasuredCurve]:
     Raises:
         DataError: the run has no iteration.
     """
-    file = directory / "metrics.jsonl"
-    rows: list[Mapping[str, Any]] = [row for _, row in read_rows(file)] if file.is_file() else []
-    if not rows:
+    file = AppendedRows(directory / "metrics.jsonl")
+    written: Sequence[Mapping[str, Any]] = file.take()[1]
+    if file.fault:
+        raise DataError(f"{directory}: {file.fault}. Correct the line or take it out.")
+    if not written:
         raise DataError(f"{directory} has no iteration yet. Wait for its first ones.")
+    rows = [row for row in written if is_known(row, "step") and is_known(row, "online/kl/mean")]
+    if not rows:
+        raise DataError(f"{directory}: no row of metrics.jsonl has step and online/kl/mean, so its KL is not known.")
     curves = []
     for measure, key in ONLINE.items():
-        found = [row for row in rows if f"{key}/mean" in row]
+        found = [row for row in rows if is_known(row, f"{key}/mean")]
         if not found:
             continue
-        errors = [float(row.get(f"{key}/se", math.nan)) for row in found]
+        errors = [float(row[f"{key}/se"]) if is_known(row, f"{key}/se") else math.nan for row in found]
         covariance = np.diag(np.square(errors)) if all(error > 0 for error in errors) else None
         labels = tuple(str(row["step"]) for row in found)
         kl, values = (np.array([float(row[each]) for row in found]) for each in ("online/kl/mean", f"{key}/mean"))

@@ -30,6 +30,8 @@ NARROWEST = 1.5
 """The least width of a smooth curve's bell, in points."""
 MISFIT = 0.001
 """A fit describes its points unless residuals as large as these have a smaller chance than this."""
+FARTHEST = 10
+"""A form says where a measure stops rising up to this many times the largest measured d. A peak beyond that counts as none: infinite."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +79,7 @@ class Fit:
 
     @property
     def peak(self) -> float:
-        """The d where the fitted curve is highest: 0 where it falls from the start, infinite where it does not stop rising."""
+        """The d where the fitted curve is highest: 0 where it falls from the start, infinite beyond `FARTHEST` times the reach."""
         return float(_highest(np.array([[self.alpha, self.beta]]), self.form, self.reach)[0])
 
 
@@ -123,7 +125,8 @@ def fit_form(d: ArrayLike, values: ArrayLike, covariance: ArrayLike | None, form
         start: the initial policy's value where it is known exactly; None fits it.
 
     Raises:
-        DataError: there are fewer points at different d than coefficients and one more, or values that are not finite or do not differ.
+        DataError: there are fewer points at different d than coefficients and one more, values that are not finite or do not differ, or
+            points without errors that have no residuals either.
     """
     x, y = np.asarray(d, dtype=np.float64), np.asarray(values, dtype=np.float64)
     if x.ndim != 1 or x.shape != y.shape or not (np.isfinite(x).all() and np.isfinite(y).all()):
@@ -141,6 +144,9 @@ def fit_form(d: ArrayLike, values: ArrayLike, covariance: ArrayLike | None, form
     coefficients = solver @ y
     residuals = y - design @ coefficients
     freedom = x.size - design.shape[1]
+    rms = float(np.sqrt(np.mean(residuals**2)))
+    if covariance is None and rms <= 1e-9 * np.ptp(y):
+        raise DataError("the points have no errors, and lie exactly on the form, so nothing says how sure a peak is. Measure their errors.")
     square = _residual_square(design, y, variances)
     errors = (solver @ variances @ solver.T)[-2:, -2:] * (square / freedom if covariance is None else max(1.0, square / freedom))
     is_known = covariance is not None
@@ -150,7 +156,7 @@ def fit_form(d: ArrayLike, values: ArrayLike, covariance: ArrayLike | None, form
         alpha=float(coefficients[-2]),
         beta=float(coefficients[-1]),
         errors=((float(errors[0, 0]), float(errors[0, 1])), (float(errors[1, 0]), float(errors[1, 1]))),
-        rms=float(np.sqrt(np.mean(residuals**2))),
+        rms=rms,
         scale=square / freedom if is_known else math.nan,
         chance=chi_square_tail(square, freedom) if is_known else math.nan,
         freedom=freedom,
@@ -253,6 +259,8 @@ def peak_sentence(name: str, peak: Peak) -> str:
     bound = ""
     if 0 < peak.low < math.inf:
         bound = f" A peak, if there is one, is beyond sqrt(KL) = {peak.low:.2f}."
+    elif peak.low > 0 and peak.place is None:
+        bound = f" A peak, if there is one, is beyond {FARTHEST} times that."
     if peak.outcome == "still_rising":
         return f"{name} has no peak inside the measured range: it still rises at sqrt(KL) = {peak.reach:.2f}.{bound}"
     fit = "does not stop rising" if math.isinf(peak.d) else f"stops rising at sqrt(KL) = {peak.d:.2f}" if peak.d else "falls from the start"
@@ -294,13 +302,14 @@ def _residual_square(design: Floats, values: Floats, covariance: Floats) -> floa
 def _highest(coefficients: Floats, form: Form, reach: float) -> Floats:
     """Return the d (k,) of the highest point of each curve with these coefficients (k, 2).
 
-    A curve with beta <= 0 bends upwards, so its highest point is an end of the measured range: 0, or beyond it.
+    A curve with beta <= 0 bends upwards, so its highest point is an end of the measured range: 0, or beyond it. So is a curve so
+    straight that it would stop rising beyond `FARTHEST` times that range.
     """
     alpha, beta = coefficients[:, 0], coefficients[:, 1]
     end = coefficients @ _columns(np.asarray(reach), form)
     bent = np.where(beta > 0, beta, 1.0)
     top = np.maximum(alpha / (2 * bent), 0) if form == "best_of_n" else np.exp(np.minimum(alpha / bent - 1, 700))
-    return np.where(beta > 0, top, np.where(end > 0, np.inf, 0.0))
+    return np.where(beta > 0, np.where(top > FARTHEST * reach, np.inf, top), np.where(end > 0, np.inf, 0.0))
 
 
 def _columns(d: Floats, form: Form) -> Floats:

@@ -58,7 +58,7 @@ class FittedCurve:
         """What is wrong with the fit, in a sentence; empty where its residuals are as large as the points' errors."""
         if self.fit is None or self.fit.describes:
             return ""
-        size = f"residuals are {math.sqrt(self.fit.scale):.1f} times their errors (chance {self.fit.chance:.2g})"
+        size = f"residuals are {math.sqrt(self.fit.scale):.1f} times their errors"
         remedy = "The peak is that of a smooth curve through the points instead."
         return f"{self.name}: the form does not describe the points: {size}. {remedy}"
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -158,16 +160,39 @@ def prompt_groups(prompts: Sequence[Prompt], column: str | None) -> tuple[str, .
         ConfigError: no prompt has the column, or it has more than `MOST_GROUPS` values.
     """
     name = SOURCE if column is None else column
-    groups = tuple(str(one.fields.get(name, one.source_name if name == SOURCE else "")) for one in prompts)
+    groups = tuple(_group(one.fields.get(name, one.source_name if name == SOURCE else "")) for one in prompts)
     values = set(groups)
     if column is None:
         return groups if 1 < len(values) <= MOST_GROUPS else ()
     if values == {""}:
         known = sorted({key for one in prompts for key in one.fields})
-        raise ConfigError(f"split_by: no prompt has a column {name!r}. {nearest(name, known) if known else 'The prompts have no columns.'}")
+        offered = nearest(name, known) if known else "They have no columns."
+        raise ConfigError(
+            f"split_by: none of the {len(prompts)} prompts has a value in a column {name!r}. {offered} Name the file that has it "
+            "in prompts: without that, the prompts are those of the first policy with answers"
+        )
     if len(values) > MOST_GROUPS:
         raise ConfigError(f"split_by: {name} has {len(values)} values on {len(prompts)} prompts. Name a column with at most {MOST_GROUPS}")
     return groups
+
+
+def _group(value: object) -> str:
+    """Return the name of a group: a text as it is, and any other value as JSON has it, 1.0 as 1; "" where there is no value."""
+    if value is None:
+        return ""
+    if isinstance(value, str):
+        return value if value.isprintable() else json.dumps(value, ensure_ascii=False)[1:-1]  # a line break would cut a table
+    whole = isinstance(value, float) and value.is_integer()
+    return json.dumps(int(value) if whole else value, ensure_ascii=False, sort_keys=True)  # type: ignore[call-overload]
+
+
+def group_order(group: str) -> tuple[bool, float, str]:
+    """Return what groups are sorted by: numbers by their size, then texts."""
+    try:
+        number = float(group)
+    except ValueError:
+        number = math.nan
+    return (True, 0.0, group) if math.isnan(number) else (False, number, group)
 
 
 def check_distinct(policies: Mapping[str, str]) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from palate.core import DataError
 from palate.data.files import read_json
 from palate.data.jsonl import read_rows
 from palate.data.published import BENCHMARK
@@ -175,7 +176,9 @@ def _tax_of(row: Mapping[str, Any]) -> dict[str, tuple[float, float | None]]:
 
 def first_kl_coef(directory: Path) -> float:
     """The KL coefficient of an online run's first iteration."""
-    first: Mapping[str, Any] = next(row for _, row in read_rows(directory / "metrics.jsonl"))
+    first: Mapping[str, Any] | None = next((row for _, row in read_rows(directory / "metrics.jsonl")), None)
+    if first is None:
+        raise DataError(f"{directory}: metrics.jsonl has no iteration. Name a run that has trained.")
     return float(first["online/kl_coef/value"])
 
 

@@ -13,7 +13,7 @@ from palate.data.data_sources import content_beside_source
 from palate.data.formats import RECOGNISED, read_prompts
 from palate.data.voted_labels import read_voted_labels
 from palate.evaluation.recorded_sources import RecordedSource, recorded_sources
-from palate.runs.record import RECORD, RunRecord, ancestry, read_record
+from palate.runs.record import RECORD, RunRecord, ancestry, missing_runs, read_record
 
 FILES = {"data": "demonstrations.jsonl", "preferences": "preferences.jsonl", "prompts": "prompts.jsonl"}
 """Settings that name what a stage learns from, with the file that they mean inside a run."""
@@ -65,27 +65,29 @@ def training_prompts(directories: Sequence[str], contents: Sequence[str]) -> Tra
     asked = {content.split("/")[0] for content in contents}
     if not asked or not all((Path(directory) / RECORD).is_file() for directory in directories):
         return TrainingPrompts()
-    shared: dict[str, int] = {}
+    runs = {key: one for directory in directories for key, one in ancestry(Path(directory)).items()}
+    found: dict[str, frozenset[str]] = {}
     read: dict[str, frozenset[str]] = {}
-    for directory in directories:
-        for path, record in _training_runs(Path(directory)):
-            if record.name in shared:
-                continue
+    for path, record in runs.values():
+        if missing := missing_runs(path, record):
+            return _not_known(f"{', '.join(missing)}, which {record.name} was made from, is not there")
+        if record.stage in TRAINING_STAGES:
             try:
-                shared[record.name] = len(asked & _training_prompts(path, record, read))
+                found[record.name] = found.get(record.name, frozenset()) | (asked & _training_prompts(path, record, read))
             except (PalateError, OSError, ValueError):
-                what = f"what {record.name} read cannot be read again"
-                return TrainingPrompts(sentence=f"It is not known whether the models were trained on these prompts: {what}.")
-    named = {name: count for name, count in sorted(shared.items()) if count}
+                return _not_known(f"what {record.name} read cannot be read again")
+    named = {name: len(own) for name, own in sorted(found.items()) if own}
     if not named:
         return TrainingPrompts(is_known=True, sentence=f"None of the {len(asked)} prompts was a prompt of training.")
-    runs = ", ".join(f"{name}: {count}" for name, count in named.items())
-    sentence = f"Caution: of the {len(asked)} prompts, {max(named.values())} were also prompts of training ({runs}). They are not held out."
+    counts = ", ".join(f"{name}: {count}" for name, count in named.items())
+    sentence = (
+        f"Caution: of the {len(asked)} prompts, {max(named.values())} were also prompts of training ({counts}). They are not held out."
+    )
     return TrainingPrompts(is_known=True, shared=named, sentence=sentence)
 
 
-def _training_runs(directory: Path) -> Iterator[tuple[Path, RunRecord]]:
-    return (one for one in ancestry(directory).values() if one[1].stage in TRAINING_STAGES)
+def _not_known(why: str) -> TrainingPrompts:
+    return TrainingPrompts(sentence=f"It is not known whether the models were trained on these prompts: {why}.")
 
 
 def _training_prompts(directory: Path, record: RunRecord, read: dict[str, frozenset[str]]) -> frozenset[str]:

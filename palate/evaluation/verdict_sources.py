@@ -13,7 +13,7 @@ from palate.agreement.paired_rates import PairedRate, paired_rates
 from palate.agreement.win_rates import PolicyStrength, PolicyVotes, joined, policy_strengths
 from palate.core import ConfigError, Gold, Judgment, derive_seed
 from palate.evaluation.comparison_figures import GroupRate, SourceKind, VerdictSource
-from palate.evaluation.policy_answers import AnsweredPrompt
+from palate.evaluation.policy_answers import AnsweredPrompt, group_order
 from palate.evaluation.policy_matchups import AskedQuestions, HowCounted, Matchup, VoteRows, score_votes
 from palate.raters.rater import Answered, Rater
 from palate.raters.simulated import OVERALL
@@ -154,7 +154,7 @@ def _by_group(
 ) -> Iterator[GroupRate]:
     """Yield the win rates on the prompts of each group, each for the policy that wins more often over all of them."""
     first = {frozenset((one.match.policy, one.match.other)): one.match for one in whole}
-    for group in sorted(set(groups)):
+    for group in sorted(set(groups), key=group_order):
         own = rows.of_prompts({k for k, name in enumerate(groups) if name == group})
         if own.won:
             for rate in paired_rates(own.votes, own.characters, names, whole[0].match.dimension, rng):

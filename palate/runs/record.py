@@ -269,6 +269,18 @@ def ancestry(directory: Path) -> dict[str, tuple[Path, RunRecord]]:
     return dict(sorted(found.items(), key=lambda item: (item[1][1].started, item[0])))
 
 
+def missing_runs(directory: Path, record: RunRecord) -> list[str]:
+    """Return the names of inputs of the run in `directory` that are no longer there and were runs, or lay in one.
+
+    An absolute path without a suffix counts as a run or a model directory; one with a suffix is a file from outside. A name on a hub is
+    neither.
+    """
+    paths = [parent_path(directory, parent) for parent in record.parents]
+    gone = [path for path in paths if path.is_absolute() and run_of(path) is None and not path.exists()]
+    near = directory.resolve().parent
+    return list(dict.fromkeys(path.name for path in gone if near in path.parents or not path.suffix))
+
+
 def _no_run(directory: Path) -> str:
     return f"{directory} holds no {RECORD}: it is not a run directory. `palate runs` lists the runs."
 

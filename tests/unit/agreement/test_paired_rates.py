@@ -97,6 +97,9 @@ def test_one_prompt_and_a_constant_verdict_say_so_in_place_of_an_interval_withou
     (always,) = plain([(1, 0, 1.0, k) for k in range(20)])
     assert (always.match.rate.value, always.note, always.needed) == (1.0, CONSTANT, None)
     assert (always.match.rate.low, always.match.rate.high) == pytest.approx((0.8389, 1.0), abs=1e-4)  # Wilson's for 20 of 20
+    lengths = np.column_stack([np.arange(20.0), np.zeros(20)])
+    (varied,) = paired_rates(votes([(1, 0, 1.0, k) for k in range(20)]), lengths, NAMES, "overall", np.random.default_rng(0))
+    assert varied.controlled is None  # the pull alone would give a rate, and an interval that no vote supports
     (level,) = plain([(1, 0, 0.5, k) for k in range(20)])
     assert level.note == CONSTANT
     assert level.match.rate.high - level.match.rate.low > 0.3

@@ -180,12 +180,19 @@ def test_a_missing_package_and_a_full_disk_are_messages_and_our_mistakes_are_not
     for name, fault in (
         ("absent", "raise ModuleNotFoundError(name='peft.tuners')"),
         ("full", "raise OSError(28, 'No space left', 'page.html')"),
+        ("place", "import os, pathlib; pathlib.Path('a').touch(); pathlib.Path('b').mkdir(); os.replace('a', 'b')"),
+        ("ours", "raise OSError(9, 'Bad file descriptor')"),
     ):
         (tmp_path / f"{name}.py").write_text(fault)
     assert main(["absent"], {"absent": StageEntry("absent:Absent", "Needs much.")}) == 2
     assert "needs peft, which is not installed. Run: pip install 'palate[train]'" in capsys.readouterr().err
     assert main(["full"], {"full": StageEntry("full:Full", "Writes much.")}) == 4
     assert "no space left for page.html (No space left). Make room" in capsys.readouterr().err
+    monkeypatch.chdir(tmp_path)
+    assert main(["place"], {"place": StageEntry("place:Place", "Writes over a directory.")}) == 2
+    assert "palate: b: Is a directory. Correct the path" in capsys.readouterr().err
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        main(["ours"], {"ours": StageEntry("ours:Ours", "A mistake of ours.")})
     with pytest.raises(ModuleNotFoundError):
         main(["gone"], {"gone": StageEntry("palate.stages.gone:Gone", "A mistake of ours.")})
 

@@ -182,3 +182,24 @@ def test_models_are_compared_on_the_prompts_they_share(capsys: pytest.CaptureFix
 def test_bad_input_is_one_message(make: Any, words: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["peak", *map(str, make())]) in {2, 3}  # settings, data
     assert words in capsys.readouterr().err
+
+
+def test_a_run_that_was_killed_in_a_line_is_read_and_one_that_rises_has_no_stop(capsys: pytest.CaptureFixture[str]) -> None:
+    """Rows without a KL are left out; no figure of a run says where a measure that rises to the end would stop."""
+    directory = recorded("line", "online")
+    kl = [(0.2 * step) ** 2 for step in range(12)]
+    rows = [
+        {"step": k, "online/kl/mean": one, "online/gold/mean": 0.5 + 0.1 * one**0.5 + 1e-4 * (-1) ** k, "online/gold/se": 1e-4}
+        for k, one in enumerate(kl)
+    ]
+    write_rows(directory / "metrics.jsonl", [*rows, {"step": 12, "online/kl/mean": None, "online/gold/mean": 0.7}])
+    with (directory / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 13, "online/k')
+    assert main(["peak", str(directory)]) == 0
+    shown = capsys.readouterr().out
+    assert "line: no stop: gold still rises at the largest KL, 4.84 nats (iteration 11)." in shown
+    assert "it still rises at sqrt(KL) = 2.20. A peak, if there is one, is beyond 10 times that." in shown
+    assert "inf" not in shown
+    write_rows(directory / "metrics.jsonl", [{"step": 0, "online/gold/mean": 0.7}])
+    assert main(["peak", str(directory)]) == 3
+    assert "so its KL is not known" in capsys.readouterr().err

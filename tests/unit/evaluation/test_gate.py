@@ -18,6 +18,7 @@ from palate.cli import main
 from palate.core import ConfigError, RunError
 from palate.evaluation.gate import GateReport, judge_gate
 from palate.evaluation.gate_file import read_gate
+from palate.evaluation.gate_junit import junit
 from palate.evaluation.intervals import paired_difference, paired_share_difference
 from palate.evaluation.run_metrics import find_evaluated
 from palate.runs.record import RECORD, Parent, RunPlan
@@ -408,6 +409,11 @@ def test_the_command_ends_with_the_verdict_and_writes_it_in_three_forms(
     assert "passes the gate" in capsys.readouterr().out
 
 
+def test_junit_can_be_parsed_whatever_the_gate_is_called(gated: Gated) -> None:
+    report = gated({"metric": "gold", "by": "estimate", "at_least": 0}, name="a\0b \ud800 \x1b[1m é \ufffe \U0001f44d <c>")
+    assert ET.fromstring(junit(report)).attrib["name"] == "a\ufffdb \ufffd \ufffd[1m é \ufffd \U0001f44d <c>"
+
+
 def test_bad_input_ends_with_2_whatever_it_is(runs: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "gate.yaml"
     file.write_text("limits: [{metric: gold, by: estimate, at_least: 0.1}]")
@@ -426,5 +432,16 @@ def test_bad_input_ends_with_2_whatever_it_is(runs: dict[str, Path], tmp_path: P
         err = capsys.readouterr().err
         assert told in err
         assert len(err.splitlines()) == 1
+    completions = runs["tuned"] / "completions.jsonl"
+    kept = completions.read_text()
+    completions.write_text(kept.replace('"stop"', '"ends"', 1))
+    assert main([*words, str(runs["tuned"])]) == 2
+    assert "completions.jsonl:1: there is no 'stop'. Was it changed" in capsys.readouterr().err
+    completions.write_text(kept)
+    assert main([*words, str(runs["tuned"]), "--junit", str(tmp_path)]) == 2
+    assert f"palate: {tmp_path}: Is a directory. Correct the path" in capsys.readouterr().err
+    (runs["tuned"] / "summary.json").unlink()
+    assert main([*words, str(runs["tuned"])]) == 2
+    assert "summary.json: No such file or directory. " in capsys.readouterr().err
     file.write_text("limits: []")
     assert main([*words, str(runs["tuned"])]) == 2

@@ -174,7 +174,15 @@ def test_each_outcome_has_a_name(values: np.ndarray, outcome: str, words: str) -
 def test_without_a_peak_the_lower_bound_is_said() -> None:
     peak = Peak("still_rising", math.inf, 4.5, math.inf, 1.0, 3.0)
     assert "beyond sqrt(KL) = 4.50" in peak_sentence("gold", peak)
-    assert "beyond" not in peak_sentence("gold", Peak("still_rising", math.inf, math.inf, math.inf, 1.0, 3.0))
+    assert "beyond 10 times that." in peak_sentence("gold", Peak("still_rising", math.inf, math.inf, math.inf, 1.0, 3.0))
+    assert "beyond" not in peak_sentence("gold", Peak("still_rising", math.inf, math.inf, math.inf, 1.0, 3.0, 5))
+
+
+def test_a_peak_far_beyond_every_point_is_none() -> None:
+    """A line bends by chance alone, and a form puts its peak where exp(alpha / beta - 1) has hundreds of digits."""
+    d = 0.2 * np.arange(12)
+    peak = peak_of(fit_form(d, 0.5 + 0.1 * d + 1e-4 * (-1) ** np.arange(12), np.eye(12) * 1e-8, "rl"), seed=0)
+    assert (peak.outcome, peak.d, peak.low) == ("still_rising", math.inf, math.inf)
 
 
 @pytest.mark.parametrize(
@@ -184,6 +192,7 @@ def test_without_a_peak_the_lower_bound_is_said() -> None:
         ([0.0, 1.0, 2.0], [0.0, 1.0, 1.5], "3 different KLs, and a fit of 3 coefficients needs 4"),
         ([1.0] * 6, [1.0, 2.0, 3.0, 1.0, 2.0, 3.0], "the KL is the same at all 6 points"),
         ([0.0, 1.0, 2.0, 3.0], [0.5] * 4, "the measure is 0.5 at every point"),
+        ([0.0, 1.0, 2.0, 3.0, 4.0], [0.1, 0.3, 0.5, 0.7, 0.9], "lie exactly on the form"),
     ],
 )
 def test_what_cannot_be_fitted_is_one_sentence(d: list[float], values: list[float], words: str) -> None:

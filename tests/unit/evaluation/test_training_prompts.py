@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,7 +17,7 @@ from palate.evaluation.forgetting import find_withdrawal
 from palate.evaluation.recorded_sources import recorded_names
 from palate.evaluation.training_prompts import prompt_digest, prompts_note
 from palate.runs.digests import DigestCache
-from palate.runs.record import Parent, RunPlan, RunRecord, input_key
+from palate.runs.record import Parent, RunPlan, RunRecord, input_key, read_record
 from palate.runs.run import open_run
 
 
@@ -84,6 +86,34 @@ def test_what_cannot_be_read_again_is_not_known(tmp_path: Path) -> None:
     rows.unlink()
     assert "It is not known whether" in prompts_note([evaluate], digests(["b"]))
     assert prompts_note([str(tmp_path)], digests(["b"])) == ""
+
+
+def test_a_run_that_is_not_there_leaves_its_prompts_unknown(tmp_path: Path) -> None:
+    """A copy of the evaluate run alone does not say what its model learned from."""
+    rows = tmp_path / "rows.jsonl"
+    write_rows(rows, [{"prompt": "a", "completion": " yes"}])
+    for folder in ("runs", "elsewhere"):
+        sft = made(tmp_path / folder, "sft", {"limit": None}, {"data": rows})
+        record = read_record(made(tmp_path / folder, "evaluate", {}, {"model": sft}))
+        assert record is not None
+        beside = replace(record, parents=(replace(record.parents[0], path=f"../{sft.name}"),)) if folder == "runs" else record
+        alone = tmp_path / "alone" / folder
+        alone.mkdir(parents=True)
+        beside.write(alone)
+        shutil.rmtree(sft)
+        assert prompts_note([str(alone)], digests(["b"])) == (
+            f"It is not known whether the models were trained on these prompts: {sft.name}, which evaluate was made from, is not there."
+        )
+
+
+def test_runs_of_one_name_are_all_read(tmp_path: Path) -> None:
+    """Baseline and candidate may come from two pipelines, whose stages have the same names."""
+    evaluations = []
+    for text in ("a", "b"):
+        rows = tmp_path / f"{text}.jsonl"
+        write_rows(rows, [{"prompt": text, "completion": " yes"}])
+        evaluations.append(str(made(tmp_path / text, "evaluate", {}, {"model": made(tmp_path / text, "sft", {}, {"data": rows})})))
+    assert "2 were also prompts of training (sft: 2)" in prompts_note(evaluations, digests(["a", "b", "c"]))
 
 
 def test_labels_of_collect_are_read_as_quickly_as_they_repeat_and_each_file_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

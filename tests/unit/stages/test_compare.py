@@ -504,8 +504,36 @@ def test_win_rates_are_split_by_a_column_and_keep_the_side_of_the_whole(tmp_path
     less_sure = compared(tmp_path, mixed, "mixed", gold=GOLD, split_by="category").sources[0]
     assert next(one.rate.match.rate.value for one in less_sure.by_group if one.group == "math") == 0.4
     assert list(exceptions(less_sure, "category")) == []
-    with pytest.raises(ConfigError, match=r"split_by: no prompt has a column 'categry'\. Did you mean 'category'"):
+    with pytest.raises(ConfigError, match=r"none of the 60 prompts has a value in a column 'categry'\. Did you mean 'category'"):
         compared(tmp_path, policies, "typo", gold=GOLD, split_by="categry")
+
+
+def test_groups_have_the_names_that_json_gives_their_values(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Whatever the column and its values are called: markup of the terminal is text, and numbers stand in their order."""
+    values = [True, 10, 2, 1, 1.0, 0.5, ["b", "a"], None, "", "[/b]", "two\nlines", "é"]
+    paths = {}
+    for name, worth in (("strong", 7), ("weak", 5)):
+        paths[name] = answers(tmp_path, name, {k: worth + k % 2 for k in range(24)})
+        rows = [row | {"[/i]": values[k % 12]} for k, row in enumerate(rows_of(tmp_path, Path(paths[name]).name))]
+        write_rows(Path(paths[name]), rows)
+    found = compared(tmp_path, paths, "odd", gold=GOLD, split_by="[/i]")
+    groups = [(one.group, one.rate.prompts) for one in found.sources[0].by_group]
+    assert groups == [
+        ("0.5", 2),
+        ("1", 4),
+        ("2", 2),
+        ("10", 2),
+        ("", 4),
+        ('["b", "a"]', 2),
+        ("[/b]", 2),
+        ("true", 2),
+        ("two\\nlines", 2),
+        ("é", 2),
+    ]
+    show_comparison(tmp_path / "odd")
+    told = capsys.readouterr().out
+    assert re.search(r"^\[/i\] +policy +against", told, re.MULTILINE)
+    assert re.search(r"^no \[/i\] +strong +weak +4 ", told, re.MULTILINE)
 
 
 def test_several_sources_of_prompts_are_split_by_source(tmp_path: Path) -> None:
