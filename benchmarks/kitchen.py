@@ -24,7 +24,7 @@ from palate.pipeline.execute import run_pipeline
 from palate.pipeline.plan import Planned, Planner, plan_pipeline, read_pipeline
 from palate.pipeline.table import STAGES, Stages
 from palate.runs.digests import DigestCache
-from palate.runs.record import RunPlan, list_runs
+from palate.runs.record import RunPlan, list_runs, read_record
 
 
 def seeds_parser(module: str, doc: str | None, seeds: Sequence[int], config: str | None = None) -> argparse.ArgumentParser:
@@ -64,7 +64,7 @@ def write_pipeline(file: Path, pipeline: Mapping[str, Any]) -> Path:
 
 @dataclass(frozen=True)
 class SeedRun:
-    """The newest finished run of each stage of one seed's pipeline."""
+    """The runs of the stages of one seed's pipeline."""
 
     seed: int
     stages: Mapping[str, Path]
@@ -76,11 +76,18 @@ class SeedRun:
         done = subprocess.run([sys.executable, "-m", "palate", "run", str(config), f"seed={seed}", "--runs", str(root)], check=False)
         if done.returncode:
             raise SystemExit(done.returncode)
-        return SeedRun.read(seed, root)
+        return SeedRun.planned(seed, root, config)
+
+    @staticmethod
+    def planned(seed: int, root: Path, config: Path) -> SeedRun:
+        """Read the finished runs of a pipeline file, and not others below `root` that have the names of its stages."""
+        places = {name: one.directory for name, one in LazyPipeline(seed, root, config).planned.items()}
+        records = {name: record for name, place in places.items() if (record := read_record(place)) is not None}
+        return SeedRun(seed, places, {name: record.seconds for name, record in records.items()})
 
     @staticmethod
     def read(seed: int, root: Path) -> SeedRun:
-        """Read the runs below `root`."""
+        """Read the newest finished run of each name below `root`, where the file that made them is not at hand."""
         done = [(path, record) for path, record in list_runs(root) if record.status == "done"]
         return SeedRun(seed, {record.name: path for path, record in done}, {record.name: record.seconds for _, record in done})
 

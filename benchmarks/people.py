@@ -69,10 +69,11 @@ def pipeline(options: argparse.Namespace, start: SeedRun, database: Path) -> dic
 
 def run_in(root: Path, file: str, seed: int, stages: Mapping[str, Any]) -> SeedRun:
     """Run what is not done yet of a pipeline below `root`, in this process, and read it. Exits with palate's status where that fails."""
-    status = cli.main(["run", str(write_pipeline(root / file, stages)), f"seed={seed}", "--runs", str(root)])
+    config = write_pipeline(root / file, stages)
+    status = cli.main(["run", str(config), f"seed={seed}", "--runs", str(root)])
     if status:
         raise SystemExit(status)
-    return SeedRun.read(seed, root)
+    return SeedRun.planned(seed, root, config)
 
 
 def start_of(seed: int, options: argparse.Namespace) -> SeedRun:
