@@ -80,7 +80,9 @@ def _alike(earlier: Path, plan: RunPlan) -> RunRecord:
     for name in LENGTHS:
         done, wanted = before.get(name), now.get(name)
         if isinstance(done, int | float) and isinstance(wanted, int | float) and wanted <= done:
-            raise ConfigError(f"extend: {name} is {wanted:g}, and {earlier} has done {done:g}. Set {name} to more, counted from its beginning")
+            raise ConfigError(
+                f"extend: {name} is {wanted:g}, and {earlier} has done {done:g}. Set {name} to more, counted from its beginning"
+            )
     return record
 
 

@@ -76,9 +76,8 @@ class FeedbackStore:
         """
         inference = self._inferences.find(body.inference_id)
         if inference is None:
-            raise ApiError(
-                404, f"There is no answer {body.inference_id!r} here. Send the id of an answer.", "not_found", param="inference_id"
-            )
+            message = f"There is no answer {body.inference_id!r} here. Send the id of an answer that the model gave: refusals are not kept."
+            raise ApiError(404, message, "not_found", param="inference_id")
         check_value(body, len(inference["completions"]))  # type: ignore[arg-type]
         said = {
             "inference_id": body.inference_id,
@@ -126,7 +125,7 @@ def check_value(body: FeedbackBody, answers: int) -> None:
     if not fits:
         raise ApiError(400, f"value: {body.metric_name} takes {form}.", "invalid_value", param="value")
     if body.choice >= answers:
-        message = f"choice: it is {body.choice}, and the answer has {answers} choices, counted from 0."
+        message = f"choice: it is {body.choice}, and the model gave {answers} choices, counted from 0. A refusal of the server is not one."
         raise ApiError(400, message, "invalid_value", param="choice")
 
 

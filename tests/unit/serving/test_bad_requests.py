@@ -45,6 +45,7 @@ def refusal(answer: httpx.Response, status: int) -> dict[str, Any]:
         ("chat/completions", {"tools": [{}]}, "tools", "tools: this server cannot do that. Leave tools out; got [{}]."),
         ("chat/completions", {"temprature": 1}, "temprature", "Did you mean 'temperature'"),
         ("chat/completions", {"top_logprobs": 2}, None, "top_logprobs needs logprobs: true"),
+        ("chat/completions", {"max_completion_tokens": 2, "max_tokens": 9}, None, "two names for one number, and they differ"),
         ("chat/completions", {"best_of": 2}, "best_of", "without a reward model"),
         ("chat/completions", {"weights": {"taste": 1}}, "best_of", "without a reward model"),
         ("chat/completions", {"n": 3, "best_of": 2}, None, "best_of is 2 and n is 3"),

@@ -155,7 +155,7 @@ def test_a_stream_can_be_judged_too(chat_policy: CausalPolicy, tmp_path: Path) -
         ({"value": "yes"}, 400, "helpful takes true, false, or a number"),
         ({"value": None}, 400, "value: field required"),
         ({"value": 1e300}, 400, "takes true, false, or a number"),
-        ({"choice": 2}, 400, "the answer has 2 choices"),
+        ({"choice": 2}, 400, "the model gave 2 choices"),
         ({"metric_name": "a b"}, 400, "should match pattern"),
         ({"metric_name": "demonstration"}, 400, "demonstration takes a text"),
         ({"metric_name": "comment", "value": " "}, 400, "comment takes a text"),
