@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -138,8 +138,7 @@ def about_of(row: Row) -> tuple[object, ...]:
     rater = row.get("rater") or row.get("feedback_id")  # of a rater without a name nobody knows what else they said
     if metric == "comment":
         rater = row.get("feedback_id")  # a second comment adds to the first
-    is_pair = metric == "comparison" and isinstance(value, Mapping)
-    answers = frozenset(map(str, value.values())) if is_pair else row.get("choice")
+    answers = frozenset(map(str, value.values())) if metric == "comparison" and isinstance(value, dict) else row.get("choice")
     return row.get("inference_id"), metric, answers, rater
 
 
