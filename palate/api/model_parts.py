@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
@@ -14,7 +15,8 @@ from palate.api.given_objects import with_paths
 from palate.config.artifacts import model_at
 from palate.config.read import read_config
 from palate.config.settings import Settings
-from palate.core import Completion, Prompt, Sampling
+from palate.core import Completion, DataError, Prompt, Sampling
+from palate.data.cells import InvalidRow
 from palate.data.conversations import prompt_of
 from palate.models.causal import CausalPolicy
 from palate.models.load import as_policy as policy_of
@@ -68,14 +70,41 @@ def load_reward(model: str | os.PathLike[str], *, dtype: DType = "float32") -> L
 
 
 def as_prompts(prompts: Sequence[PromptLike]) -> list[Prompt]:
-    """Return texts and messages as prompts, each with its number as id; prompts stay as they are."""
+    """Return texts and messages as prompts, each with its number as id; prompts stay as they are.
+
+    Raises:
+        DataError: one prompt is given in place of a list, or one of them is not a prompt.
+    """
+    if isinstance(prompts, str | Prompt | Mapping):
+        raise DataError(f"prompts: a list of prompts is needed, got {_shown(prompts)}. Put one prompt into a list: [prompt].")
     made: list[Prompt] = []
     for number, given in enumerate(prompts):
         if isinstance(given, Prompt):
             made.append(given)
-        else:
-            made.append(Prompt(str(number), prompt_of(given if isinstance(given, str) else [dict(turn) for turn in given])))
+            continue
+        if isinstance(given, Mapping) or not isinstance(given, Sequence):
+            raise DataError(f"prompts[{number}] is {_shown(given)}. A prompt is a text, a list of messages, or a palate.Prompt.")
+        turns = given if isinstance(given, str) else [dict(turn) if isinstance(turn, Mapping) else turn for turn in given]
+        try:
+            made.append(Prompt(str(number), prompt_of(turns)))
+        except InvalidRow as error:
+            raise DataError(f"prompts[{number}]: {error.reason}") from error
     return made
+
+
+def grouped(prompts: Sequence[PromptLike], completions: Sequence[Sequence[CompletionLike]]) -> tuple[list[Prompt], list[list[Completion]]]:
+    """Return prompts, and completions of each; a text is read as a finished completion.
+
+    Raises:
+        DataError: as `as_prompts`, or a prompt has no list of completions.
+    """
+    asked = as_prompts(prompts)
+    if isinstance(completions, str) or len(completions) != len(asked):
+        raise DataError(f"completions: {len(completions)} for {len(asked)} prompts. Give one list of completions for each prompt.")
+    for number, group in enumerate(completions):
+        if isinstance(group, str | Completion):
+            raise DataError(f"completions[{number}] is one completion, {_shown(group)}. Put the completions of each prompt into a list.")
+    return asked, [[Completion(one, stop="eos") if isinstance(one, str) else one for one in group] for group in completions]
 
 
 def generate(
@@ -107,7 +136,7 @@ def logps(
     import torch
 
     found = []
-    for prompt, group in zip(as_prompts(prompts), _groups(completions), strict=True):
+    for prompt, group in zip(*grouped(prompts, completions), strict=True):
         tree = preference_tree(policy.tokenizer, prompt.conversation, group, policy.max_tokens or NO_LIMIT)
         with torch.no_grad():
             flat = policy.logps(pack([tree]), temperature=temperature).logps.tolist()
@@ -129,7 +158,7 @@ def score(
     Raises:
         ConfigError: a part cannot be used.
     """
-    asked, groups = as_prompts(prompts), _groups(completions)
+    asked, groups = grouped(prompts, completions)
     if isinstance(reward, LearnedReward):
         return reward.score(asked, groups)["score"]
     composed = compose(reward)
@@ -164,5 +193,5 @@ class _Parts:
     parts: dict[str, RewardPart]
 
 
-def _groups(completions: Sequence[Sequence[CompletionLike]]) -> list[list[Completion]]:
-    return [[Completion(one, stop="eos") if isinstance(one, str) else one for one in group] for group in completions]
+def _shown(value: object) -> str:
+    return textwrap.shorten(repr(value), 60)

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, cast
 
-from palate.api.model_parts import PromptLike, as_prompts
+from palate.api.model_parts import PromptLike, grouped
 from palate.api.stage_calls import settings_of
 from palate.core import Completion, RunError
 from palate.models.causal import CausalPolicy
@@ -60,6 +60,6 @@ def online_loop(**settings: Any) -> Iterator[Loop]:
 
 def rollouts(policy: CausalPolicy, prompts: Sequence[PromptLike], completions: Sequence[Sequence[Completion]]) -> Rollouts:
     """Return completions that anybody drew as rollouts, which `loop.score` takes. Each needs its ids and their log-probabilities."""
-    asked = as_prompts(prompts)
+    asked, groups = grouped(prompts, completions)
     trunks = tuple(prompt_ids(policy.tokenizer, prompt) for prompt in asked)
-    return Rollouts(tuple(asked), trunks, tuple(map(tuple, completions)))
+    return Rollouts(tuple(asked), trunks, tuple(map(tuple, groups)))

@@ -23,7 +23,10 @@ BEGUN = ("state", *LOGS)
 SENT = "sent.json"
 """What trackers got of the earlier run; the new one is another run to them."""
 
-FREE = ("epochs", "iterations", "optimizer", EXTEND)
+LENGTHS = ("epochs", "iterations")
+"""Settings that say how long a run is; each stage has one of them."""
+
+FREE = (*LENGTHS, "optimizer", EXTEND)
 """Settings in which a run may differ from the one that it extends, with what is inside them."""
 
 
@@ -31,7 +34,7 @@ def begin_extension(directory: Path, plan: RunPlan) -> RunRecord | None:
     """Give a new run the last checkpoint and the metrics of the run that it extends, and return that run's record; None without one.
 
     Raises:
-        ConfigError: the earlier run kept no checkpoint, or differs in more than its length.
+        ConfigError: the earlier run kept no checkpoint, differs in more than its length, or is not shorter.
     """
     earlier = next((Path(parent.path) for parent in plan.parents if parent.field == EXTEND), None)
     if earlier is None:
@@ -67,15 +70,19 @@ def _alike(earlier: Path, plan: RunPlan) -> RunRecord:
     record = read_record(earlier)
     if record is None:
         raise ConfigError(f"extend: {earlier} is not a run. Name the directory of one")
-    old, new = (
-        {name: value for name, value in _flat(identity).items() if name.partition(".")[0] not in FREE}
-        for identity in (record.identity, plan.identity)
-    )
+    before, now = _flat(record.identity), _flat(plan.identity)
+    old, new = ({name: value for name, value in one.items() if name.partition(".")[0] not in FREE} for one in (before, now))
     if differing := sorted(changes(old, new)):
         raise ConfigError(
             f"extend: {earlier} differs in {', '.join(differing)}. A run that goes on may differ in {', '.join(FREE[:-1])} "
             "alone; for other changes start a new run from its model"
         )
+    for name in LENGTHS:
+        done, wanted = before.get(name), now.get(name)
+        if isinstance(done, int | float) and isinstance(wanted, int | float) and wanted <= done:
+            raise ConfigError(
+                f"extend: {name} is {wanted:g}, and {earlier} has done {done:g}. Set {name} to more, counted from its beginning"
+            )
     return record
 
 

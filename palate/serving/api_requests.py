@@ -137,9 +137,11 @@ class ChatBody(DrawBody):
     parallel_tool_calls: bool = False
 
     @model_validator(mode="after")
-    def _check_likeliest(self) -> Self:
+    def _check_pairs(self) -> Self:
         if self.top_logprobs and not self.logprobs:
             raise ValueError("top_logprobs needs logprobs: true")
+        if self.max_tokens is not None and self.max_completion_tokens not in {None, self.max_tokens}:
+            raise ValueError("max_tokens and max_completion_tokens are two names for one number, and they differ: send one of them")
         return self
 
     @property

@@ -63,8 +63,8 @@ class FeedbackStore:
         self._by_key = {str(row["idempotency_key"]): _identity(row) for row in rows if row.get("idempotency_key")}
         self._rows = RowWriter(path, sync_every=1)
 
-    def store(self, body: FeedbackBody, caller: str) -> str:
-        """Store feedback and return its id; when this returns, it is on the disk.
+    def store(self, body: FeedbackBody, caller: str) -> tuple[str, bool]:
+        """Store feedback; when this returns, it is on the disk. Return its id, and whether it was stored now.
 
         Args:
             body: the feedback.
@@ -76,9 +76,8 @@ class FeedbackStore:
         """
         inference = self._inferences.find(body.inference_id)
         if inference is None:
-            raise ApiError(
-                404, f"There is no answer {body.inference_id!r} here. Send the id of an answer.", "not_found", param="inference_id"
-            )
+            message = f"There is no answer {body.inference_id!r} here. Send the id of an answer that the model gave: refusals are not kept."
+            raise ApiError(404, message, "not_found", param="inference_id")
         check_value(body, len(inference["completions"]))  # type: ignore[arg-type]
         said = {
             "inference_id": body.inference_id,
@@ -92,17 +91,17 @@ class FeedbackStore:
         key = f"{caller}:{body.idempotency_key}" if body.idempotency_key else ""
         with self._lock:
             if key and key in self._by_key:
-                return _repeated(self._by_key[key], digest)
+                return _repeated(self._by_key[key], digest), False
             name = f"feedback-{secrets.token_hex(12)}"
             if body.dryrun:
-                return name
+                return name, False
             row: Row = {"feedback_id": name, "time": self._clock(), **said, "idempotency_key": key, "digest": digest}
             self._rows.append(
                 {**row, **{field: inference[field] for field in ("prompt", "completions", "tokenizer", "fields") if field in inference}}
             )
             if key:
                 self._by_key[key] = _identity(row)
-        return name
+        return name, True
 
     def __enter__(self) -> Self:
         """Return the store itself."""
@@ -126,7 +125,7 @@ def check_value(body: FeedbackBody, answers: int) -> None:
     if not fits:
         raise ApiError(400, f"value: {body.metric_name} takes {form}.", "invalid_value", param="value")
     if body.choice >= answers:
-        message = f"choice: it is {body.choice}, and the answer has {answers} choices, counted from 0."
+        message = f"choice: it is {body.choice}, and the model gave {answers} choices, counted from 0. A refusal of the server is not one."
         raise ApiError(400, message, "invalid_value", param="choice")
 
 

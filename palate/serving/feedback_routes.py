@@ -19,8 +19,8 @@ async def feedback(request: Request) -> Response:
     body = await read_body(request, FeedbackBody)
     if serving.feedback is None:
         raise ApiError(404, "This server keeps no feedback: it was started without --store.", "no_store")
-    name = await run_in_threadpool(serving.feedback.store, body, caller)
-    if not body.dryrun:
+    name, is_new = await run_in_threadpool(serving.feedback.store, body, caller)
+    if is_new:
         serving.metrics.feedback[body.metric_name] += 1
     return json_reply({"feedback_id": name})
 

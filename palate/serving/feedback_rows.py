@@ -32,13 +32,15 @@ class FeedbackData:
         demonstrations: answers that users wrote.
         preferences: pairs of answers with the better one.
         unpaired: single answers that are wanted, or not.
-        others: number of comments and numeric ratings, which no stage learns from.
+        others: number of comments, numeric ratings and comparisons of equal texts, which no stage learns from.
+        replaced: number of rows that a later word of the same rater replaced.
     """
 
     demonstrations: tuple[Demonstration, ...]
     preferences: tuple[Preference, ...]
     unpaired: tuple[UnpairedPreference, ...]
     others: int
+    replaced: int = 0
 
     @staticmethod
     def read(path: Path) -> FeedbackData:
@@ -48,7 +50,9 @@ class FeedbackData:
             DataError: the file cannot be read, or a row is not feedback; the message names it.
         """
         last: dict[object, tuple[int, Row]] = {}
+        said = 0
         for number, row in read_rows(path):
+            said += 1
             last.pop(about_of(row), None)
             last[about_of(row)] = number, row
         demonstrations, preferences, unpaired, others = list[Demonstration](), list[Preference](), list[UnpairedPreference](), 0
@@ -66,7 +70,7 @@ class FeedbackData:
                     unpaired.append(found)
                 case None:
                     others += 1
-        return FeedbackData(tuple(demonstrations), tuple(preferences), tuple(unpaired), others)
+        return FeedbackData(tuple(demonstrations), tuple(preferences), tuple(unpaired), others, said - len(last))
 
     def rows(self) -> dict[str, list[Row]]:
         """Return the rows of each kind."""
@@ -104,7 +108,9 @@ def write_feedback_files(store: Path, folder: Path) -> Iterator[str]:
         write_rows(place, rows)
         yield f"{place}: {len(rows)} {kind}"
     if data.others:
-        yield f"{data.others} comments and numbers stay in {path}: no stage learns from them"
+        yield f"{data.others} comments, numbers or comparisons of equal texts stay in {path}: no stage learns from them"
+    if data.replaced:
+        yield f"{data.replaced} earlier words were replaced: their rater said something else about the same answers later"
 
 
 def _datum(row: Row) -> Demonstration | Preference | UnpairedPreference | None:
@@ -127,9 +133,13 @@ def _datum(row: Row) -> Demonstration | Preference | UnpairedPreference | None:
 
 
 def about_of(row: Row) -> tuple[object, ...]:
-    """Return who said something about what: of rows with the same, the last one counts."""
+    """Return who said something about what: of rows with the same, the last one counts. A comparison is about its two answers."""
+    metric, value = row.get("metric_name"), row.get("value")
     rater = row.get("rater") or row.get("feedback_id")  # of a rater without a name nobody knows what else they said
-    return row.get("inference_id"), row.get("metric_name"), row.get("choice"), rater
+    if metric == "comment":
+        rater = row.get("feedback_id")  # a second comment adds to the first
+    answers = frozenset(map(str, value.values())) if metric == "comparison" and isinstance(value, dict) else row.get("choice")
+    return row.get("inference_id"), metric, answers, rater
 
 
 def rater_of(row: Row) -> str:

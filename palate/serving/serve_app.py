@@ -155,8 +155,8 @@ def create_serve_app(serving: Serving, routes: Sequence[BaseRoute], limits: Limi
 
     paths: dict[object, str] = {route.endpoint: route.path for route in routes if isinstance(route, Route)}
     middleware = [
-        Middleware(RequestLimits, limits=limits, refusal=refusal_reply),
         Middleware(CountedRequests, metrics=serving.metrics, paths=paths),
+        Middleware(RequestLimits, limits=limits, refusal=refusal_reply),
     ]
     handlers: dict[type[Exception], ExceptionHandler] = {
         ApiError: _on_api_error,

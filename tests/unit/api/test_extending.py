@@ -49,6 +49,9 @@ def test_what_cannot_be_extended_is_refused(base: CausalPolicy, runs: Path) -> N
         sft(base, runs, 2, extend=short)
     with pytest.raises(ConfigError, match="differs in seed. A run that goes on may differ in epochs, iterations, optimizer alone"):
         sft(base, runs, 2, extend=short, seed=2)
+    for epochs in (1, 0.5):  # it would hold more training than its record says
+        with pytest.raises(ConfigError, match=rf"epochs is {epochs:g}, and .* has done 1. Set epochs to more"):
+            sft(base, runs, epochs, extend=short)
     with pytest.raises(ConfigError, match="extend: there is nothing at"):
         sft(base, runs, 2, extend=runs / "nowhere")
 

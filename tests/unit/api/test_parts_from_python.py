@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from transformers import AutoModelForCausalLM
 
 import palate
+from palate.core import DataError
 from palate.models.causal import CausalPolicy
 from palate.models.scalar import scalar_from
 from palate.rewards.learned import LearnedReward
@@ -62,3 +64,20 @@ def test_reward_models_are_taken_as_objects(base: CausalPolicy, tmp_path: Path) 
     done = palate.rerank(model=base, prompts=ASKED, reward=reward, n=2, sampling={"max_tokens": 4}, runs=tmp_path / "runs")
     (path,) = [parent.path for parent in done.record.parents if parent.field == "reward"]
     assert path.startswith("../.objects/model-")
+
+
+@pytest.mark.parametrize(
+    ("prompts", "completions", "message"),
+    [
+        ("rice", [["a"]], "a list of prompts is needed, got 'rice'"),
+        ([{"role": "user", "content": "rice?"}], [["a"]], r"prompts\[0\] is {'role': 'user'"),
+        ([7], [["a"]], r"prompts\[0\] is 7"),
+        (["rice", " "], [["a"], ["b"]], r"prompts\[1\]: empty"),
+        (ASKED, ["rice", "beans"], r"completions\[0\] is one completion, 'rice'"),
+        (ASKED, "ab", "2 for 2 prompts"),
+        (ASKED, [["a"]], "1 for 2 prompts"),
+    ],
+)
+def test_one_thing_in_place_of_a_list_is_not_read_letter_by_letter(prompts: Any, completions: Any, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        palate.score({"own": brevity}, prompts, completions)

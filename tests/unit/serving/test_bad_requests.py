@@ -45,6 +45,7 @@ def refusal(answer: httpx.Response, status: int) -> dict[str, Any]:
         ("chat/completions", {"tools": [{}]}, "tools", "tools: this server cannot do that. Leave tools out; got [{}]."),
         ("chat/completions", {"temprature": 1}, "temprature", "Did you mean 'temperature'"),
         ("chat/completions", {"top_logprobs": 2}, None, "top_logprobs needs logprobs: true"),
+        ("chat/completions", {"max_completion_tokens": 2, "max_tokens": 9}, None, "two names for one number, and they differ"),
         ("chat/completions", {"best_of": 2}, "best_of", "without a reward model"),
         ("chat/completions", {"weights": {"taste": 1}}, "best_of", "without a reward model"),
         ("chat/completions", {"n": 3, "best_of": 2}, None, "best_of is 2 and n is 3"),
@@ -108,6 +109,8 @@ def test_a_body_of_ten_megabytes_is_refused(server: ModelServer) -> None:
     assert "larger than 4,194,304 bytes" in whole["message"]
     parts = (body[start : start + 65536] for start in range(0, len(body), 65536))
     assert refusal(server.post("/v1/completions", content=parts, headers=headers), 413) == whole
+    text = server.get("/metrics").text
+    assert all(f'palate_requests_total{{route="{route}",status="413"}}' in text for route in ("/v1/completions", "other"))
     assert server.post("/v1/completions", TEXT).status_code == 200
 
 

@@ -81,6 +81,21 @@ def test_what_users_say_becomes_data(chat_policy: CausalPolicy, tmp_path: Path, 
     assert [one.text for one in sample[1]] == texts
 
 
+def test_comparisons_of_other_answers_and_comments_add_up(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    answers = [{"text": text, "policy": "tiny"} for text in ("Soup.", "Rice.", "No.", "No.")]
+    told = {"inference_id": "c1", "prompt": "rice?", "completions": answers, "rater": "ann", "choice": 0}
+    pairs = [(0, 1), (1, 2), (2, 0), (1, 0), (2, 3)]
+    said: list[dict[str, Any]] = [{"metric_name": "comparison", "value": {"chosen": better, "rejected": worse}} for better, worse in pairs]
+    said += [{"metric_name": "comment", "value": "too short"}, {"metric_name": "comment", "value": "and dry"}]
+    write_rows(tmp_path / FEEDBACK, [{"feedback_id": f"f{number}", **told, **one} for number, one in enumerate(said)])
+    assert main(["feedback", str(tmp_path)]) == 0
+    preferences = read_preferences(tmp_path / "preferences.jsonl").rows
+    assert [(one.chosen.text, one.rejected.text) for one in preferences] == [("Rice.", "No."), ("No.", "Soup."), ("Rice.", "Soup.")]
+    out = capsys.readouterr().out
+    assert "3 comments, numbers or comparisons of equal texts stay in" in out
+    assert "1 earlier words were replaced" in out
+
+
 def test_a_key_stores_feedback_once(chat_policy: CausalPolicy, tmp_path: Path) -> None:
     with keeping(chat_policy, tmp_path) as server:
         name, _ = asked(server)
@@ -90,6 +105,7 @@ def test_a_key_stores_feedback_once(chat_policy: CausalPolicy, tmp_path: Path) -
         assert "other feedback" in say(server, 409, **{**body, "value": False})["error"]["message"]
         assert say(server, **{**body, "idempotency_key": "k2"}) != first
         assert say(server, **{**body, "idempotency_key": "k3", "dryrun": True})["feedback_id"]
+        assert 'palate_feedback_total{metric="helpful"} 2' in server.get("/metrics").text  # what is in the file
     with keeping(chat_policy, tmp_path) as server:
         assert say(server, **body) == first
     assert [row["idempotency_key"] for row in stored(tmp_path)] == [":k1", ":k2"]
@@ -139,7 +155,7 @@ def test_a_stream_can_be_judged_too(chat_policy: CausalPolicy, tmp_path: Path) -
         ({"value": "yes"}, 400, "helpful takes true, false, or a number"),
         ({"value": None}, 400, "value: field required"),
         ({"value": 1e300}, 400, "takes true, false, or a number"),
-        ({"choice": 2}, 400, "the answer has 2 choices"),
+        ({"choice": 2}, 400, "the model gave 2 choices"),
         ({"metric_name": "a b"}, 400, "should match pattern"),
         ({"metric_name": "demonstration"}, 400, "demonstration takes a text"),
         ({"metric_name": "comment", "value": " "}, 400, "comment takes a text"),
