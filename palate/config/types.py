@@ -21,16 +21,21 @@ class InputMark:
         function: whether it is the import path of a Python function, and not the path of a file.
         names: words that name something of Palate's own, and no path.
         has_programs: whether it is a file of rules, whose programs' source is part of the run's key too.
+        is_reward: whether it is a reward model, or a run that trained some.
     """
 
     hub: bool = False
     function: bool = False
     names: tuple[str, ...] = ()
     has_programs: bool = False
+    is_reward: bool = False
 
 
 Input = Annotated[str, InputMark()]
 """A path. In a pipeline it may also be `$stage/path/inside` or `$input`."""
+
+RewardInput = Annotated[str, InputMark(is_reward=True)]
+"""A reward model, like `Input`, or the run that trained it. A classifier of rules is refused before the stage begins."""
 
 ModelInput = Annotated[str, InputMark(hub=True)]
 """A model directory, like `Input`, or the name of a model on a hub."""
