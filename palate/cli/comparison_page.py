@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
 def show_comparison(directory: Path) -> None:
     """Print the headline, a table of win rates and one of strengths per source, and what a reader must know beside them."""
-    from rich.console import Console
     from rich.text import Text
 
+    from palate.core.console import Console
     from palate.evaluation.comparison_figures import read_comparison
     from palate.evaluation.report.comparison_text import headline, notes
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -13,6 +12,7 @@ from palate.agreement import Estimate, nearest
 from palate.agreement.judge_agreement import JudgeAgreement, WithPeople
 from palate.agreement.judge_habits import Habit, JudgeHabits
 from palate.cli.policy_page import ROWS, named_table, two_cells
+from palate.core.console import Console
 from palate.evaluation.judge_calibration import FittedCalibration, Reliability
 from palate.evaluation.judge_report import JudgedDimension, JudgeReport, findings, points, verdict
 from palate.evaluation.judged_grades import GradeFigures

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from palate.core.console import Console
 from palate.pipeline.estimates.memory_parts import StageMemory, gigabytes
 from palate.pipeline.estimates.pipeline_memory import PlannedMemory
 from palate.pipeline.estimates.role_memory import Machine

@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from palate.agreement.estimates import Estimate
+from palate.core.console import Console
 from palate.evaluation.reward_check.accuracy import GroupAccuracy
 from palate.evaluation.reward_check.attacks import AttackResult
 from palate.evaluation.reward_check.benchmark_figures import BenchmarkFigures

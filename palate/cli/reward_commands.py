@@ -169,9 +169,8 @@ def _write(check: RewardCheck, options: argparse.Namespace) -> None:
     if options.json:
         say(text)
         return
-    from rich.console import Console
-
     from palate.cli.reward_check_page import show_check
+    from palate.core.console import Console
 
     show_check(check, Console(highlight=False))
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from rich.console import Console
 from rich.text import Text
 from rich.tree import Tree
 
+from palate.core.console import Console
 from palate.evaluation.model_trace import ModelTrace, TracedJudgments
 from palate.evaluation.report.formatting import listed, percent, thousands
 

@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from palate.config.artifacts import model_at
 from palate.config.types import Amount, Count, Input, RewardInput, Share
 from palate.core import ConfigError, DataError, Preference, Tracker, derive_seed
+from palate.core.console import Console
 from palate.data.data_sources import DataInput, check_unweighted, data_name, read_data, require_each_once
 from palate.data.formats import ColumnTypes, Recognised, read_preferences
 from palate.data.jsonl import write_rows
