@@ -49,8 +49,24 @@ def require_models(*paths: str) -> None:
         ConfigError: nothing is there.
     """
     for path in paths:
-        if not Path(path).exists() and not is_hub_name(path):
-            raise ConfigError(f"there is no model at {path}. Correct the path, or give a hub's name as OWNER/NAME.")
+        if (why := absence_of(path)) is not None:
+            raise ConfigError(why)
+
+
+def absence_of(path: str) -> str | None:
+    """Return why no model can be at a path, without asking a network; None where one is here, or a hub may have it."""
+    if Path(path).exists():
+        return None
+    if not is_hub_name(path):
+        return f"there is no model at {path}. Correct the path, or give a hub's name as OWNER/NAME."
+    from huggingface_hub import constants
+
+    if constants.HF_HUB_OFFLINE and not (Path(constants.HF_HUB_CACHE) / f"models--{path.replace('/', '--')}").is_dir():
+        return (
+            f"there is no model at {path}: no such folder is here, the cache of the hub has none of this name, and HF_HUB_OFFLINE "
+            "forbids to ask the hub. Correct the path, or unset HF_HUB_OFFLINE."
+        )
+    return None
 
 
 def models_at(path: str) -> tuple[str, ...]:

@@ -206,6 +206,16 @@ def type_text(annotation: Any) -> str:
     return " or ".join(words) + tail
 
 
+def wanted_text(annotation: Any) -> str:
+    """Return what a setting takes, in words: of a list of settings without kinds, the names that each item needs."""
+    shape = field_type(annotation)
+    item = field_type(shape.item) if shape.container is tuple else FieldType()
+    if item.mark is not None or len(item.members) != 1 or kind_of(item.members[0]) is not None:
+        return type_text(annotation)
+    needed = [setting_of(one) for one in fields(cast("Any", item.members[0])) if one.init and default_of(one) is MISSING]
+    return f"a list of which each item has {' and '.join(needed)}"
+
+
 def _leaf_words(annotation: Any) -> list[str]:
     origin, args = typing.get_origin(annotation), typing.get_args(annotation)
     if origin is Literal:
