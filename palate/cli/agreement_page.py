@@ -10,8 +10,8 @@ from rich.text import Text
 
 from palate.agreement import AgreementReport, Bias, Estimate, LearningCurve, RaterReport, advice, favoured, favoured_words, nearest
 from palate.cli.policy_page import ROWS, named_table, show_policies, two_cells
-from palate.core.console import Console
 from palate.data.judge_names import UNCALIBRATED, UNKNOWN_CALIBRATION, titled
+from palate.runs.console import Console
 
 _OTHER = {"shown first": "shown second", "longer": "shorter"}
 

@@ -109,7 +109,7 @@ def _ordered_queue(options: Namespace, deployment: Deployment, reach: PromptReac
 
 def _show(report: CoverageReport) -> None:
     """Print what to know first, a table of the clusters, and examples of what is not reached."""
-    from palate.core.console import Console
+    from palate.runs.console import Console
 
     console = Console(highlight=False, soft_wrap=True)
     whole = report.whole

@@ -62,7 +62,7 @@ def _show(found: Withdrawal, *, is_trial: bool) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from palate.core.console import Console
+    from palate.runs.console import Console
 
     table = Table(box=None, pad_edge=False, header_style="bold")
     for title in ("run", "stage", "made from it through"):
@@ -79,8 +79,8 @@ def _show_shifts(changed: Sequence[MetricShift]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from palate.core.console import Console
     from palate.evaluation.report.formatting import interval, number, signed
+    from palate.runs.console import Console
 
     table = Table(box=None, pad_edge=False, header_style="bold", title_justify="left")
     for title in ("run", "metric", "before", "after", "change", "95 % interval", "n"):

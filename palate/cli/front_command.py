@@ -89,7 +89,7 @@ def _show(points: Sequence[FrontPoint], prompts: int, unscored: int, floors: Map
     from rich.table import Table
     from rich.text import Text
 
-    from palate.core.console import Console
+    from palate.runs.console import Console
 
     table = Table(box=None, pad_edge=False, header_style="bold", caption_justify="left")
     table.add_column("weight", no_wrap=True)

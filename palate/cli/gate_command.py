@@ -74,8 +74,8 @@ def _show(report: GateReport) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from palate.core.console import Console
     from palate.evaluation.gate_junit import measured_words
+    from palate.runs.console import Console
 
     table = Table(box=None, pad_edge=False, header_style="bold")
     for title in ("limit", "verdict", "measured"):

@@ -10,7 +10,7 @@ from rich.text import Text
 from transformers import PreTrainedTokenizerBase
 
 from palate.cli.inspection import Inspection, Overlap
-from palate.core.console import Console
+from palate.runs.console import Console
 from palate.text.inspect import InspectedRow, LengthQuantiles, Part, Piece, Repeats, Statistics, branch_parts, pieces
 
 STYLES: dict[Part, str] = {"prompt": "cyan", "learned": "green", "masked": "yellow"}

@@ -12,11 +12,11 @@ from palate.agreement import Estimate, nearest
 from palate.agreement.judge_agreement import JudgeAgreement, WithPeople
 from palate.agreement.judge_habits import Habit, JudgeHabits
 from palate.cli.policy_page import ROWS, named_table, two_cells
-from palate.core.console import Console
 from palate.evaluation.judge_calibration import FittedCalibration, Reliability
 from palate.evaluation.judge_report import JudgedDimension, JudgeReport, findings, points, verdict
 from palate.evaluation.judged_grades import GradeFigures
 from palate.evaluation.mark_calibration import FittedMarks, MarkDistance
+from palate.runs.console import Console
 
 
 def show_card(report: JudgeReport, console: Console) -> None:

@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from palate.agreement import AgreementReport, Estimate
-from palate.core.console import Console
+from palate.runs.console import Console
 
 ROWS = 15
 """The most lines that a table has."""

@@ -9,11 +9,11 @@ from rich.table import Table
 from rich.text import Text
 
 from palate.agreement.estimates import Estimate
-from palate.core.console import Console
 from palate.evaluation.reward_check.accuracy import GroupAccuracy
 from palate.evaluation.reward_check.attacks import AttackResult
 from palate.evaluation.reward_check.benchmark_figures import BenchmarkFigures
 from palate.evaluation.reward_check.check_report import RewardCheck
+from palate.runs.console import Console
 
 ROWS = 12
 """Groups of one kind that the page has, at most."""

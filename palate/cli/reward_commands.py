@@ -170,7 +170,7 @@ def _write(check: RewardCheck, options: argparse.Namespace) -> None:
         say(text)
         return
     from palate.cli.reward_check_page import show_check
-    from palate.core.console import Console
+    from palate.runs.console import Console
 
     show_check(check, Console(highlight=False))
 

@@ -134,7 +134,7 @@ def inspect(words: list[str], stages: Stages) -> int:  # noqa: ARG001 (every com
     require_models(options.model)
     from palate.cli.inspection import Viewer, columns_of, inspect
     from palate.cli.inspection_page import show
-    from palate.core.console import Console
+    from palate.runs.console import Console
 
     columns = columns_of(options.columns)
     viewer = Viewer(options.model, options.kind, options.max_tokens, options.dimension, options.limit, columns)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from rich.text import Text
 from rich.tree import Tree
 
-from palate.core.console import Console
 from palate.evaluation.model_trace import ModelTrace, TracedJudgments
 from palate.evaluation.report.formatting import listed, percent, thousands
+from palate.runs.console import Console
 
 
 def show_trace(trace: ModelTrace, most_raters: int) -> None:

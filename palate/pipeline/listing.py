@@ -9,7 +9,7 @@ from rich.text import Text
 from rich.tree import Tree
 
 from palate.core import RunError
-from palate.core.console import Console
+from palate.runs.console import Console
 from palate.runs.record import RunRecord, lineage, list_runs, old_runs, old_text
 from palate.runs.retirement import is_retired
 

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Literal
 
 from palate.config.types import Count
 from palate.core import Comparison, ConfigError, DataError, Judgment
-from palate.core.console import Console
 from palate.raters.rater import Answered, Ask, refuse_rankings
+from palate.runs.console import Console
 from palate.runs.record import read_record
 from palate.runs.run import Run
 

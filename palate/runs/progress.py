@@ -16,7 +16,7 @@ from palate.runs.live_view import BarWithView, View
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-    from palate.core.console import Console
+    from palate.runs.console import Console
 
 LINE_SECONDS = 10.0
 
@@ -52,7 +52,7 @@ def progress(
 def _bar(total: int, label: str, view: View | None, out: TextIO, *, of_people: bool) -> Iterator[Advance]:
     from rich.live import Live
 
-    from palate.core.console import Console
+    from palate.runs.console import Console
 
     console = Console(file=out)
     bar = _columns(console, of_people=of_people)

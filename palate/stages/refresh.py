@@ -12,7 +12,6 @@ from rich.table import Table
 from palate.config.artifacts import model_at
 from palate.config.types import Amount, Count, Input, RewardInput, Share
 from palate.core import ConfigError, DataError, Preference, Tracker, derive_seed
-from palate.core.console import Console
 from palate.data.data_sources import DataInput, check_unweighted, data_name, read_data, require_each_once
 from palate.data.formats import ColumnTypes, Recognised, read_preferences
 from palate.data.jsonl import write_rows
@@ -37,6 +36,7 @@ from palate.models.scalar import ScalarModel, load_scalar
 from palate.models.shared_layers import sharing_out
 from palate.objectives.bradley_terry import BradleyTerry
 from palate.rewards.learned import LearnedReward
+from palate.runs.console import Console
 from palate.runs.run import Run
 from palate.training.comparisons import JudgedPrompt, judged_prompts
 from palate.training.fit import epochs_of, fit

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from palate.core import printable
-from palate.core.console import Console
+from palate.runs.console import Console
 
 ESCAPES = "\x1b[2Ja\x1b]0;title\x07b\x9b31mc\rd\u202ee"
 
