@@ -64,9 +64,11 @@ def load_reward(model: str | os.PathLike[str], *, dtype: DType = "float32") -> L
     """Return the reward model in a run or a model directory.
 
     Raises:
-        ModelError: there is none, or it cannot be read.
+        ModelError: there is none, it cannot be read, or it is a classifier of rules.
     """
-    return LearnedReward.load(model_at(os.fspath(model)), dtype=dtype)
+    reward = LearnedReward.load(model_at(os.fspath(model)), dtype=dtype)
+    reward.require_no_rules(os.fspath(model))
+    return reward
 
 
 def as_prompts(prompts: Sequence[PromptLike]) -> list[Prompt]:

@@ -34,6 +34,7 @@ from palate.config.extras import not_installed
 from palate.config.settings import nearest
 from palate.core import OUT_OF_SPACE, WRONG_PATH, ConfigError, PalateError, RunError
 from palate.core.process import limit_spinning, place
+from palate.core.terminal_text import printable
 from palate.pipeline.table import STAGES, Stages
 
 __all__ = ["COMMANDS", "main"]
@@ -69,7 +70,7 @@ def main(argv: Sequence[str] | None = None, stages: Stages = STAGES) -> int:
         told = _told(error, words[0])
         if told is None:
             raise
-        sys.stderr.write(f"palate: {told}\n")
+        sys.stderr.write(f"palate: {printable(str(told))}\n")
         return told.exit_code
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from palate.agreement import AgreementReport, Bias, Estimate, LearningCurve, RaterReport, advice, favoured, favoured_words, nearest
 from palate.cli.policy_page import ROWS, named_table, show_policies, two_cells
 from palate.data.judge_names import UNCALIBRATED, UNKNOWN_CALIBRATION, titled
+from palate.runs.console import Console
 
 _OTHER = {"shown first": "shown second", "longer": "shorter"}
 

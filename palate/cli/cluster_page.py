@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -10,6 +9,7 @@ from palate.cli.plan_page import WIDTH, phases_text, roles_table, verdict
 from palate.pipeline.estimates.cluster_plan import SPREAD, OnlineRequest, layout_choices, memory_choices, what_to_change
 from palate.pipeline.estimates.memory_parts import GB, gigabytes
 from palate.pipeline.estimates.step_time import Reached
+from palate.runs.console import Console
 
 
 def show_cluster(request: OnlineRequest, gpu: str) -> int:

@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 
 def show_comparison(directory: Path) -> None:
     """Print the headline, a table of win rates and one of strengths per source, and what a reader must know beside them."""
-    from rich.console import Console
     from rich.text import Text
 
     from palate.evaluation.comparison_figures import read_comparison
     from palate.evaluation.report.comparison_text import headline, notes
+    from palate.runs.console import Console
 
     console, comparison = Console(highlight=False), read_comparison(directory)
     console.print(Text(headline(comparison), style="bold"), soft_wrap=True)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from palate.cli.parser import COMMANDS, Parser, say, underscored
+from palate.config.artifacts import require_models
 from palate.core import ConfigError
 from palate.pipeline.table import Stages
 
@@ -51,6 +52,7 @@ def coverage(words: list[str], stages: Stages) -> int:  # noqa: ARG001 (every co
     for name, least in (("count", 1), ("clusters", 2)):
         if vars(options)[name] < least:
             raise ConfigError(f"--{name} is {vars(options)[name]}; give {least} or more, or leave it out.")
+    require_models(*options.reward)
     from palate.core.process import computing_on
     from palate.data.jsonl import write_rows
     from palate.evaluation.coverage.coverage_report import collect_next, read_deployment, read_judged
@@ -107,7 +109,7 @@ def _ordered_queue(options: Namespace, deployment: Deployment, reach: PromptReac
 
 def _show(report: CoverageReport) -> None:
     """Print what to know first, a table of the clusters, and examples of what is not reached."""
-    from rich.console import Console
+    from palate.runs.console import Console
 
     console = Console(highlight=False, soft_wrap=True)
     whole = report.whole

@@ -59,9 +59,10 @@ def _retrain(words: Sequence[str], runs: Path, stages: Stages, *, is_silent: boo
 
 
 def _show(found: Withdrawal, *, is_trial: bool) -> None:
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
+
+    from palate.runs.console import Console
 
     table = Table(box=None, pad_edge=False, header_style="bold")
     for title in ("run", "stage", "made from it through"):
@@ -75,11 +76,11 @@ def _show(found: Withdrawal, *, is_trial: bool) -> None:
 
 
 def _show_shifts(changed: Sequence[MetricShift]) -> None:
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     from palate.evaluation.report.formatting import interval, number, signed
+    from palate.runs.console import Console
 
     table = Table(box=None, pad_edge=False, header_style="bold", title_justify="left")
     for title in ("run", "metric", "before", "after", "change", "95 % interval", "n"):

@@ -86,9 +86,10 @@ def _two(options: argparse.Namespace, dimensions: Sequence[str]) -> tuple[str, s
 
 def _show(points: Sequence[FrontPoint], prompts: int, unscored: int, floors: Mapping[str, float]) -> None:
     """Print a table: a row per choice."""
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
+
+    from palate.runs.console import Console
 
     table = Table(box=None, pad_edge=False, header_style="bold", caption_justify="left")
     table.add_column("weight", no_wrap=True)

@@ -71,11 +71,11 @@ def _judged(file: Path, candidate: Path, baseline: Path | None) -> GateReport:
 
 def _show(report: GateReport) -> None:
     """Print the verdict, a row per limit and the notes."""
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     from palate.evaluation.gate_junit import measured_words
+    from palate.runs.console import Console
 
     table = Table(box=None, pad_edge=False, header_style="bold")
     for title in ("limit", "verdict", "measured"):

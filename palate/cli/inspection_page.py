@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 from transformers import PreTrainedTokenizerBase
 
 from palate.cli.inspection import Inspection, Overlap
+from palate.runs.console import Console
 from palate.text.inspect import InspectedRow, LengthQuantiles, Part, Piece, Repeats, Statistics, branch_parts, pieces
 
 STYLES: dict[Part, str] = {"prompt": "cyan", "learned": "green", "masked": "yellow"}
@@ -72,13 +72,8 @@ def _marked(tokens: Iterable[Piece]) -> Text:
         if piece.part != part:
             text.append(MARKS[part][1], style=STYLES[part]).append(MARKS[piece.part][0], style=STYLES[piece.part])
             part = piece.part
-        text.append(_printable(piece.text), style=f"bold reverse {STYLES[part]}" if piece.is_special else STYLES[part])
+        text.append(piece.text, style=f"bold reverse {STYLES[part]}" if piece.is_special else STYLES[part])
     return text.append(MARKS[part][1], style=STYLES[part])
-
-
-def _printable(text: str) -> str:
-    """The text without characters that control a terminal."""
-    return "".join(c if c.isprintable() or c in "\n\t" else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
 def _legend() -> Text:

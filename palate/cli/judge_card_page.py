@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -17,6 +16,7 @@ from palate.evaluation.judge_calibration import FittedCalibration, Reliability
 from palate.evaluation.judge_report import JudgedDimension, JudgeReport, findings, points, verdict
 from palate.evaluation.judged_grades import GradeFigures
 from palate.evaluation.mark_calibration import FittedMarks, MarkDistance
+from palate.runs.console import Console
 
 
 def show_card(report: JudgeReport, console: Console) -> None:

@@ -57,9 +57,8 @@ def judge_fit(words: list[str], stages: Stages) -> int:  # noqa: ARG001 (every c
 
         say(json.dumps(report.plain(), indent=2, ensure_ascii=False, allow_nan=False))
         return 0
-    from rich.console import Console
-
     from palate.cli.judge_card_page import show_card
+    from palate.runs.console import Console
 
     show_card(report, Console(highlight=False))
     if options.out is not None:

@@ -48,7 +48,7 @@ def peak(words: list[str], stages: Stages) -> int:  # noqa: ARG001 (every comman
 
 def _show(report: PeakReport) -> None:
     """Print what to do, why, and a table of each run's points."""
-    from rich.console import Console
+    from palate.runs.console import Console
 
     console = Console(highlight=False, soft_wrap=True)
     console.print(*_lines(report), sep="\n", markup=False)

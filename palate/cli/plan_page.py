@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from palate.pipeline.estimates.memory_parts import StageMemory, gigabytes
 from palate.pipeline.estimates.pipeline_memory import PlannedMemory
 from palate.pipeline.estimates.role_memory import Machine
+from palate.runs.console import Console
 
 COLUMNS = ("weights", "float32 weights", "gradients", "moments", "activations", "head", "cache")
 """Kinds with a column of their own; all others are added up."""

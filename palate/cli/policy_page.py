@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from palate.agreement import AgreementReport, Estimate
+from palate.runs.console import Console
 
 ROWS = 15
 """The most lines that a table has."""

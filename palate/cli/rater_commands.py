@@ -91,9 +91,8 @@ def agreement(words: list[str], stages: Stages) -> int:  # noqa: ARG001 (every c
 
         say(json.dumps(report.plain(), indent=2, ensure_ascii=False, allow_nan=False))
         return 0
-    from rich.console import Console
-
     from palate.cli.agreement_page import show_agreement
+    from palate.runs.console import Console
 
     show_agreement(report, Console(highlight=False))
     return 0

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -14,6 +13,7 @@ from palate.evaluation.reward_check.accuracy import GroupAccuracy
 from palate.evaluation.reward_check.attacks import AttackResult
 from palate.evaluation.reward_check.benchmark_figures import BenchmarkFigures
 from palate.evaluation.reward_check.check_report import RewardCheck
+from palate.runs.console import Console
 
 ROWS = 12
 """Groups of one kind that the page has, at most."""

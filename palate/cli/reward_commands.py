@@ -113,7 +113,7 @@ def reward_check(words: list[str], stages: Stages) -> int:  # noqa: ARG001 (ever
     """`palate reward-check`; returns the exit status."""
     options = reward_check_parser().parse([underscored(word) for word in words])
     _check_counts(options)
-    require_models(options.model, *options.also)
+    require_models(options.model, *options.also, *([] if options.before is None else [options.before]))
     if not 0 <= options.attack_limit <= 1:
         raise ConfigError(f"--attack_limit is a share from 0 to 1, got {options.attack_limit}.")
     if options.best_of is not None and options.benchmark != "rewardbench-2":
@@ -169,9 +169,8 @@ def _write(check: RewardCheck, options: argparse.Namespace) -> None:
     if options.json:
         say(text)
         return
-    from rich.console import Console
-
     from palate.cli.reward_check_page import show_check
+    from palate.runs.console import Console
 
     show_check(check, Console(highlight=False))
 

@@ -132,10 +132,9 @@ def inspect(words: list[str], stages: Stages) -> int:  # noqa: ARG001 (every com
         if vars(options)[name] is not None and vars(options)[name] < 1:
             raise ConfigError(f"--{name} is {vars(options)[name]}; give 1 or more, or leave it out.")
     require_models(options.model)
-    from rich.console import Console
-
     from palate.cli.inspection import Viewer, columns_of, inspect
     from palate.cli.inspection_page import show
+    from palate.runs.console import Console
 
     columns = columns_of(options.columns)
     viewer = Viewer(options.model, options.kind, options.max_tokens, options.dimension, options.limit, columns)

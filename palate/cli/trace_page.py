@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from rich.console import Console
 from rich.text import Text
 from rich.tree import Tree
 
 from palate.evaluation.model_trace import ModelTrace, TracedJudgments
 from palate.evaluation.report.formatting import listed, percent, thousands
+from palate.runs.console import Console
 
 
 def show_trace(trace: ModelTrace, most_raters: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -9,6 +10,9 @@ from palate.core import ConfigError, RunError
 
 RETIRED = "retired.json"
 """The file of a run that `palate forget` retired."""
+
+RUN_RECORD = "run.json"
+"""The file of a run that says what it is, and from which settings it was made."""
 
 MEMBERS = "members"
 """The folder of a run that has the members of an ensemble, each in a folder named by its number."""
@@ -45,26 +49,45 @@ def require_models(*paths: str) -> None:
         ConfigError: nothing is there.
     """
     for path in paths:
-        if not Path(path).exists() and not is_hub_name(path):
-            raise ConfigError(f"there is no model at {path}. Correct the path, or give a hub's name as OWNER/NAME.")
+        if (why := absence_of(path)) is not None:
+            raise ConfigError(why)
+
+
+def absence_of(path: str) -> str | None:
+    """Return why no model can be at a path, without asking a network; None where one is here, or a hub may have it."""
+    if Path(path).exists():
+        return None
+    if not is_hub_name(path):
+        return f"there is no model at {path}. Correct the path, or give a hub's name as OWNER/NAME."
+    from huggingface_hub import constants
+
+    if constants.HF_HUB_OFFLINE and not (Path(constants.HF_HUB_CACHE) / f"models--{path.replace('/', '--')}").is_dir():
+        return (
+            f"there is no model at {path}: no such folder is here, the cache of the hub has none of this name, and HF_HUB_OFFLINE "
+            "forbids to ask the hub. Correct the path, or unset HF_HUB_OFFLINE."
+        )
+    return None
 
 
 def models_at(path: str) -> tuple[str, ...]:
     """Return the models that a path means: the members of a run that trained an ensemble, in order, else the path itself.
 
     Raises:
-        ConfigError: a member has no model.
+        ConfigError: a member has no model, or is missing: the run's record says how many there are.
         RunError: the run is retired.
     """
     refuse_retired(path)
     folder = Path(path) / MEMBERS
     if not folder.is_dir() or _model_in(Path(path)) is not None:
         return (path,)
-    numbers = sorted(int(place.name) for place in folder.iterdir() if place.name.isdigit())
-    found = tuple(str(folder / str(number)) for number in numbers)
+    last = max([_recorded_members(Path(path)), *(int(place.name) for place in folder.iterdir() if place.name.isdigit())])
+    found = tuple(str(folder / str(number)) for number in range(1, last + 1))
     for member in found:
         if _model_in(Path(member)) is None:
-            raise ConfigError(f"{member} has no model: the run that trains this ensemble is not finished. Finish it first")
+            raise ConfigError(
+                f"{member} has no model: the run of this ensemble of {last} is not finished, or was copied without it. Finish the run, "
+                "or copy the whole run"
+            )
     return found
 
 
@@ -87,6 +110,14 @@ def refuse_retired(path: str | Path) -> None:
                 f"{place} is retired: it was made from something that `palate forget` withdrew ({RETIRED} says what). Run its pipeline "
                 "again, which leaves that out, and use the new run."
             )
+
+
+def _recorded_members(run: Path) -> int:
+    """Return how many members the record of a run says it trains; 0 where there is no record."""
+    try:
+        return int(json.loads((run / RUN_RECORD).read_text(encoding="utf-8"))["config"]["members"]["count"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return 0
 
 
 def _model_in(directory: Path) -> Path | None:

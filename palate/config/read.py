@@ -33,6 +33,7 @@ from palate.config.types import (
     kind_of,
     setting_of,
     type_text,
+    wanted_text,
 )
 from palate.core import ConfigError
 
@@ -122,7 +123,7 @@ class _Reader:
         if raw is None or (shape.mark is not None and isinstance(word, str) and not word.strip()):  # an empty path is the current folder
             raise self.error(
                 keys,
-                f"{_dotted(keys)} is empty: nothing, `~` or `null` stands there. Give it {type_text(annotation)}, or leave the name out"
+                f"{_dotted(keys)} is empty: nothing, `~` or `null` stands there. Give it {wanted_text(annotation)}, or leave the name out"
                 f"{'' if default is MISSING else ' for its default'}.",
             )
         if shape.members and (shape.leaf is None or _is_mapping(raw) or raw in [kind_of(cls) for cls in shape.members]):

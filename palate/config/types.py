@@ -21,16 +21,21 @@ class InputMark:
         function: whether it is the import path of a Python function, and not the path of a file.
         names: words that name something of Palate's own, and no path.
         has_programs: whether it is a file of rules, whose programs' source is part of the run's key too.
+        is_reward: whether it is a reward model, or a run that trained some.
     """
 
     hub: bool = False
     function: bool = False
     names: tuple[str, ...] = ()
     has_programs: bool = False
+    is_reward: bool = False
 
 
 Input = Annotated[str, InputMark()]
 """A path. In a pipeline it may also be `$stage/path/inside` or `$input`."""
+
+RewardInput = Annotated[str, InputMark(is_reward=True)]
+"""A reward model, like `Input`, or the run that trained it. A classifier of rules is refused before the stage begins."""
 
 ModelInput = Annotated[str, InputMark(hub=True)]
 """A model directory, like `Input`, or the name of a model on a hub."""
@@ -199,6 +204,16 @@ def type_text(annotation: Any) -> str:
     elif shape.leaf is not None:
         words += _leaf_words(shape.leaf)
     return " or ".join(words) + tail
+
+
+def wanted_text(annotation: Any) -> str:
+    """Return what a setting takes, in words: of a list of settings without kinds, the names that each item needs."""
+    shape = field_type(annotation)
+    item = field_type(shape.item) if shape.container is tuple else FieldType()
+    if item.mark is not None or len(item.members) != 1 or kind_of(item.members[0]) is not None:
+        return type_text(annotation)
+    needed = [setting_of(one) for one in fields(cast("Any", item.members[0])) if one.init and default_of(one) is MISSING]
+    return f"a list of which each item has {' and '.join(needed)}"
 
 
 def _leaf_words(annotation: Any) -> list[str]:

@@ -30,6 +30,7 @@ from palate.core.nouns import (
 )
 from palate.core.protocols import Advance, Follower, Gold, Tracker
 from palate.core.seeds import derive_seed
+from palate.core.terminal_text import printable
 
 __all__ = [
     "OUT_OF_SPACE",
@@ -61,4 +62,5 @@ __all__ = [
     "UnpairedPreference",
     "derive_seed",
     "is_anonymous",
+    "printable",
 ]

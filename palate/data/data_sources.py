@@ -102,8 +102,8 @@ def sources_of(data: DataInput | None) -> tuple[DataSource, ...]:
     sources = tuple(one if isinstance(one, DataSource) else DataSource(one) for one in data)
     if not sources:
         raise ConfigError("there is no source in the list. Name a file")
-    if same := _first_alike([os.path.normpath(one.path) for one in sources]):
-        raise ConfigError(f"two sources have the path {sources[same[1]].path!r}. Name each path once")
+    if (same_path := _named_again([one.path for one in sources])) is not None:
+        raise ConfigError(f"two sources have the path {same_path!r}. Name each path once")
     if same := _first_alike([metric_word(one.called) for one in sources]):
         first, second = (sources[k].called for k in same)
         both = f"have the name {first!r}" if first == second else f"have one name in metrics: {first!r} and {second!r}"
@@ -112,6 +112,22 @@ def sources_of(data: DataInput | None) -> tuple[DataSource, ...]:
     if 0 < len(bare) < len(sources):
         raise ConfigError(f"the source {bare[0]!r} has no weight and others have one. Give every source a weight, or none")
     return sources
+
+
+def require_each_once(setting: str, paths: Sequence[str]) -> None:
+    """Refuse a setting that names a file or a run twice, however its path is written: each of its rows would count twice.
+
+    Raises:
+        ConfigError: it does.
+    """
+    if (same := _named_again(paths)) is not None:
+        raise ConfigError(f"{setting} names {same!r} a second time, and each of its rows would count twice. Name each path once")
+
+
+def _named_again(paths: Sequence[str]) -> str | None:
+    """The first path that leads where an earlier one leads; None where all lead to different places."""
+    same = _first_alike([os.path.realpath(path) for path in paths])
+    return None if same is None else paths[same[1]]
 
 
 def _first_alike(names: Sequence[str]) -> tuple[int, int] | None:

@@ -82,12 +82,17 @@ class Gate:
     missing: Missing = "fail"
 
     def __post_init__(self) -> None:
-        """Check that there is a limit, and that none stands twice."""
+        """Check that there is a limit, that none stands twice, and that a number can keep them all."""
         if not self.limits:
             raise ConfigError("the gate names no metric, so every model would pass. Give it limits")
         words = [limit.words for limit in self.limits]
         if twice := [text for text in words if words.count(text) > 1]:
             raise ConfigError(f"the limit `{twice[0]}` stands twice. Take one of them out")
+        for low in (one for one in self.limits if one.at_least is not None):
+            for high in self.limits:
+                is_same = (low.metric, low.by, low.of) == (high.metric, high.by, high.of)
+                if is_same and high.at_most is not None and low.bound > high.at_most:
+                    raise ConfigError(f"no number keeps both `{low.words}` and `{high.words}`. Change one of them")
 
     def fails_without(self, limit: GateLimit) -> bool:
         """Whether the gate fails where the limit's metric is not known."""

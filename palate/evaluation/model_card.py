@@ -16,7 +16,7 @@ from palate.data.judge_names import UNCALIBRATED
 from palate.evaluation.gate import trained_against
 from palate.evaluation.intervals import Estimate, share
 from palate.evaluation.model_trace import REWARDS, ModelTrace, TracedJudgments
-from palate.evaluation.report.formatting import interval, listed, number, percent, signed, thousands
+from palate.evaluation.report.formatting import counted, interval, listed, number, percent, signed, thousands
 from palate.evaluation.run_metrics import EvaluatedRun, MetricColumn, other_settings, paired_change
 from palate.evaluation.training_prompts import prompts_note
 from palate.runs.record import read_record
@@ -104,7 +104,8 @@ class ModelCard:
 
     def _origin(self) -> Iterator[str]:
         trace, last = self.trace, self.trace.run
-        yield f"The stage `{last.stage}` made this model in the run `{last.name}`, with seed {last.seed}. {len(trace.runs)} runs led to it."
+        led = counted(len(trace.runs), "run")
+        yield f"The stage `{last.stage}` made this model in the run `{last.name}`, with seed {last.seed}. {led} led to it."
         yield ""
         yield "## Lineage"
         yield ""

@@ -160,7 +160,10 @@ def verdict(one: FittedCurve) -> str:
     """Say in a sentence where the measure stops rising, or that it has no peak inside the measured range."""
     if one.peak is None:
         return f"{one.name}: no fit: {one.reason}"
-    return peak_sentence(one.name, one.peak)
+    text, first = peak_sentence(one.name, one.peak), float(one.curve.d.min())
+    if 0 < one.peak.d < first:
+        return f"{text} That is below the smallest measured sqrt(KL), {first:.2f}, so it is outside of what was measured: measure there."
+    return text
 
 
 def _advice(one: FittedCurve) -> StopAdvice:

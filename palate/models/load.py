@@ -22,7 +22,7 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
-from palate.config.artifacts import is_hub_name, refuse_retired
+from palate.config.artifacts import absence_of, refuse_retired
 from palate.core import ModelError
 from palate.models.adapters import Adapters, base_of, is_adapter
 from palate.models.causal import CausalPolicy
@@ -202,8 +202,8 @@ def load_config(path: str | Path) -> PretrainedConfig:
     if directory.exists():
         if not (directory / "config.json").is_file():
             raise ModelError(f"{path} is not a model directory: it has no config.json. If it is a run, use the folder `model` in it")
-    elif "/" in str(path) and not is_hub_name(str(path)):  # the base of an adapter may have a name without an owner
-        raise ModelError(f"no model at {path}: the directory does not exist. Check the path, or first run the stage that makes the model")
+    elif "/" in str(path) and (why := absence_of(str(path))) is not None:  # the base of an adapter may have a name without an owner
+        raise ModelError(why)
     config: PretrainedConfig = read_by_transformers(path, "config.json", lambda: AutoConfig.from_pretrained(path, trust_remote_code=False))
     if config.is_encoder_decoder:
         raise ModelError(f"{path} is an encoder-decoder ({config.model_type}); a policy is a decoder that continues its prompt")

@@ -33,6 +33,14 @@ class Normalisation:
     members: int = 1
 
 
+def not_a_reward(path: str) -> ModelError:
+    """Return what is said of a classifier of rules at `path` where a reward model is needed."""
+    return ModelError(
+        f"{path} is a classifier of rules and not a reward model: it reads a question about a rule. Use it with its rules: "
+        "`palate score --rules FILE`, or a part of a reward with kind written_rules"
+    )
+
+
 def member_heads(dimensions: Sequence[str], members: int) -> tuple[str, ...]:
     """Return the names of the heads of `members` members: of one member the dimensions, of several `DIMENSION.NUMBER`."""
     return tuple(dimensions) if members == 1 else tuple(f"{name}.{k}" for k in range(1, members + 1) for name in dimensions)

@@ -18,7 +18,7 @@ from palate.data.exclusions import excluding
 from palate.data.files import read_json
 from palate.distributed.ranks import ranks
 from palate.pipeline.plan import Planned
-from palate.pipeline.preflight import require_devices, require_memory, require_shards, require_writable
+from palate.pipeline.preflight import require_devices, require_memory, require_rewards, require_shards, require_writable
 from palate.pipeline.together import opened, sharing
 from palate.runs.lock import locked
 from palate.runs.provenance import source_digest
@@ -137,6 +137,7 @@ def _computing(run: Run, plan: RunPlan) -> Iterator[None]:
 
 def _work(planned: Planned, run: Run) -> bool:
     """Whether the stage was refused, as expected."""
+    require_rewards(planned)
     if planned.plan.expect == "done":
         planned.stage.run(run)
         return False

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
 
 from palate.core import RunError
+from palate.runs.console import Console
 from palate.runs.record import RunRecord, lineage, list_runs, old_runs, old_text
 from palate.runs.retirement import is_retired
 

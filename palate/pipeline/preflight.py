@@ -6,7 +6,10 @@ import os
 import tempfile
 from collections.abc import Callable, Sequence
 
-from palate.core import ConfigError
+from palate.config.artifacts import model_at, models_at
+from palate.config.read import map_inputs
+from palate.config.types import InputMark
+from palate.core import ConfigError, ModelError
 from palate.core.process import ALL, AUTO, MEMORY_CHECK, WHOLE
 from palate.distributed.ranks import ranks
 from palate.pipeline.model_inputs import has_model
@@ -71,6 +74,26 @@ def require_shards(planned: Sequence[Planned]) -> None:
             why = "asynchronous sampling needs a whole copy of the policy. Set sampler.asynchronous to 0"
         if why is not None:
             raise ConfigError(f"{item.plan.name}: shard is {shard.kind}, and {why}; or use shard none")
+
+
+def require_rewards(planned: Planned) -> None:
+    """Refuse a stage that has a classifier of rules as a reward model, before it samples or trains. This reads no weights.
+
+    Raises:
+        ModelError: there is one. The message names its setting and its path.
+    """
+
+    def look(name: str, path: str, mark: InputMark) -> str:
+        if mark.is_reward:
+            from palate.models.reward_file import RULE_HEAD, RewardFile, not_a_reward
+
+            for model in map(model_at, models_at(path)):
+                file = RewardFile.read(model)
+                if file is not None and file.heads == (RULE_HEAD,):
+                    raise ModelError(f"{planned.plan.name}.{name}: {not_a_reward(path)}")
+        return path
+
+    map_inputs(planned.stage, look)
 
 
 def require_memory(planned: Sequence[Planned], echo: Callable[[str], None]) -> None:

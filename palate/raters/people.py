@@ -11,11 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from rich.console import Console
-
 from palate.config.types import Count
 from palate.core import Comparison, ConfigError, DataError, Judgment
 from palate.raters.rater import Answered, Ask, refuse_rankings
+from palate.runs.console import Console
 from palate.runs.record import read_record
 from palate.runs.run import Run
 

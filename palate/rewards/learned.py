@@ -20,7 +20,7 @@ from palate.distributed.sharing import microbatches, shared
 from palate.distributed.windows import windows
 from palate.models.four_bit import FourBit
 from palate.models.precision import DType
-from palate.models.reward_file import RULE_HEAD
+from palate.models.reward_file import RULE_HEAD, not_a_reward
 from palate.models.scalar import ScalarModel, load_scalar
 from palate.models.shared_layers import sharing_out
 from palate.runs.run import Run
@@ -187,10 +187,7 @@ class LearnedReward:
             ModelError: it is one; the message calls it by `path`.
         """
         if self.reads_rules:
-            raise ModelError(
-                f"{path} is a classifier of rules and not a reward model: it reads a question about a rule. Use it with its rules: "
-                "`palate score --rules FILE`, or a part of a reward with kind written_rules"
-            )
+            raise not_a_reward(path)
 
     def score_trees(self, trees: Sequence[Tree]) -> Tensor:
         """Return normalised scores (b, h) of all branches, trees in order, branches in order; trees are in the model's own tokens."""

@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from palate.config.types import Input
+from palate.config.types import RewardInput
 from palate.core import ConfigError
 from palate.rewards.batch import HeadScorer, PartScores, ScoringBatch, ScoringContext
 from palate.rewards.ensemble import Ensemble, Mean
@@ -31,7 +31,7 @@ class ModelReward(PartSettings):
     """
 
     kind: Literal["model"] = "model"
-    model: tuple[Input, ...]
+    model: tuple[RewardInput, ...]
     heads: tuple[str, ...] = ()
     ensemble: Ensemble = Mean()
 

@@ -14,8 +14,9 @@ from palate.core import Advance
 from palate.runs.live_view import BarWithView, View
 
 if TYPE_CHECKING:
-    from rich.console import Console
     from rich.progress import Progress
+
+    from palate.runs.console import Console
 
 LINE_SECONDS = 10.0
 
@@ -49,8 +50,9 @@ def progress(
 
 @contextmanager
 def _bar(total: int, label: str, view: View | None, out: TextIO, *, of_people: bool) -> Iterator[Advance]:
-    from rich.console import Console
     from rich.live import Live
+
+    from palate.runs.console import Console
 
     console = Console(file=out)
     bar = _columns(console, of_people=of_people)

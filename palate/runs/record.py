@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 from palate import __version__
-from palate.config.artifacts import refuse_retired
+from palate.config.artifacts import RUN_RECORD, refuse_retired
 from palate.core import RunError
 from palate.core.process import AUTO, Shard
 from palate.data.exclusions import Exclusions
@@ -20,7 +20,7 @@ from palate.data.files import read_json, write_json
 from palate.runs.digests import DIGEST_LENGTH, DigestCache
 
 Status = Literal["running", "done", "failed", "interrupted"]
-RECORD = "run.json"
+RECORD = RUN_RECORD
 FORMAT = 2
 """The form of `run.json`. Records without a number come from before many settings were renamed."""
 

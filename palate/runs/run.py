@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import cast
 
-from palate.core import Advance, Follower, Interrupted, RunError
+from palate.core import Advance, Follower, Interrupted, RunError, printable
 from palate.data.files import write_json
 from palate.data.jsonl import RowWriter, read_rows, write_rows
 from palate.runs.extension import BEGUN, begin_extension, keep_state
@@ -128,7 +128,7 @@ class Run:
             with self.rows(WARNINGS) as rows:
                 rows.append({"step": step, "guard": guard, "text": text})
             self._early_warnings += not self._has_logged
-            sys.stderr.write(f"  {self.name}, step {step}: {guard}: {text}\n")
+            sys.stderr.write(f"  {self.name}, step {step}: {guard}: {printable(text)}\n")
 
     def rewind(self, step: int) -> None:
         """Drop the rows of `metrics.jsonl` and `warnings.jsonl` from `step` on, because a resumed run does those steps again.
@@ -182,7 +182,7 @@ class Run:
 
     def say(self, text: str) -> None:
         """Write a line about the run to standard error."""
-        sys.stderr.write(f"  {self.name}: {text}\n")
+        sys.stderr.write(f"  {self.name}: {printable(text)}\n")
 
     @contextmanager
     def progress(self, total: int, label: str, limits: Mapping[str, float] | None = None, *, of_people: bool = False) -> Iterator[Advance]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from palate.config.artifacts import model_at
 from palate.config.functions import load_gold
-from palate.config.types import Count, FunctionInput, Input, ModelInput
+from palate.config.types import Count, FunctionInput, ModelInput, RewardInput
 from palate.core import Completion, ConfigError, Prompt, Sampling, derive_seed
 from palate.data.data_sources import SOURCE, DataInput, check_unweighted
 from palate.data.exchange import Exchange, ExchangeItem, write_exchange
@@ -91,7 +91,7 @@ class Compare:
     judge: JudgeRater | LikelihoodRater | None = None
     pairs_per_prompt: Count | None = None
     dimensions: tuple[str, ...] = (OVERALL,)
-    reward: Input | None = None
+    reward: RewardInput | None = None
     rewards: dict[str, RewardPart] = field(default_factory=dict)
     gold: FunctionInput | None = None
     difference: float = 0.05

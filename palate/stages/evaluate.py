@@ -17,7 +17,7 @@ from torch import Tensor
 from palate.agreement.estimates import known
 from palate.config.artifacts import file_at, model_at
 from palate.config.functions import load_gold, load_probe
-from palate.config.types import Count, FunctionInput, Input, ModelInput
+from palate.config.types import Count, FunctionInput, Input, ModelInput, RewardInput
 from palate.core import Completion, ConfigError, Conversation, DataError, Prompt, Sampling, derive_seed
 from palate.data.data_sources import DataInput, check_unweighted, content_beside_source, data_name
 from palate.data.formats import ColumnTypes, Recognised, read_samples
@@ -89,9 +89,9 @@ class Evaluate:
     evals_limit: Count | None = None
     sycophancy: Input | None = None
     lm_eval: HarnessTasks | None = None
-    reward: Input | None = None
+    reward: RewardInput | None = None
     rewards: dict[str, RewardPart] = field(default_factory=dict)
-    held_out_reward: Input | None = None
+    held_out_reward: RewardInput | None = None
     reference: ModelInput | None = None
     rules: RuleCheck | None = None
     gold: FunctionInput | None = None

@@ -6,7 +6,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from palate.config.types import Input, Share
+from palate.config.types import RewardInput, Share
 from palate.core import Completion, ConfigError, DataError, Preference, Prompt, derive_seed
 from palate.data.data_sources import DataInput, check_unweighted, data_name, read_data
 from palate.data.formats import RECOGNISED, preference_row, read_preferences
@@ -38,7 +38,7 @@ class Pair:
     """
 
     samples: DataInput
-    reward: Input | None = None
+    reward: RewardInput | None = None
     rewards: dict[str, RewardPart] = field(default_factory=dict)
     missing_eos_reward: float = -1.0
     min_gap: float = 0.0

@@ -7,13 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from palate.config.artifacts import model_at
-from palate.config.types import Amount, Count, Input, Share
+from palate.config.types import Amount, Count, Input, RewardInput, Share
 from palate.core import ConfigError, DataError, Preference, Tracker, derive_seed
-from palate.data.data_sources import DataInput, check_unweighted, data_name, read_data
+from palate.data.data_sources import DataInput, check_unweighted, data_name, read_data, require_each_once
 from palate.data.formats import ColumnTypes, Recognised, read_preferences
 from palate.data.jsonl import write_rows
 from palate.data.splits import split_held_out
@@ -37,6 +36,7 @@ from palate.models.scalar import ScalarModel, load_scalar
 from palate.models.shared_layers import sharing_out
 from palate.objectives.bradley_terry import BradleyTerry
 from palate.rewards.learned import LearnedReward
+from palate.runs.console import Console
 from palate.runs.run import Run
 from palate.training.comparisons import JudgedPrompt, judged_prompts
 from palate.training.fit import epochs_of, fit
@@ -75,7 +75,7 @@ class Refresh:
             none for no curve.
     """
 
-    reward: Input
+    reward: RewardInput
     preferences: DataInput
     samples: DataInput
     columns: ColumnTypes = field(default_factory=Recognised)
@@ -92,8 +92,10 @@ class Refresh:
     curve: tuple[Share, ...] = (0.0625, 0.25)
 
     def check(self) -> None:
-        """Raise ConfigError when a share is out of range."""
+        """Raise ConfigError when a share is out of range, or old judgments are named twice."""
         check_unweighted(self.preferences, self.samples)
+        require_each_once("replay", self.replay)
+        require_each_once("held_out", self.held_out)
         if not 0 < self.held_out_share < 1:
             raise ConfigError(f"held_out_share must lie between 0 and 1, got {self.held_out_share}: a new model needs a test")
         if not self.replay_share < 1:

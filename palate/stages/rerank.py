@@ -11,7 +11,7 @@ import numpy.typing as npt
 from palate.agreement.estimates import known
 from palate.config.artifacts import model_at
 from palate.config.functions import load_gold
-from palate.config.types import Count, FunctionInput, Input, ModelInput
+from palate.config.types import Count, FunctionInput, ModelInput, RewardInput
 from palate.core import Completion, ConfigError, DataError, Prompt, Sampling, derive_seed
 from palate.data.data_sources import DataInput, check_unweighted, data_name
 from palate.data.formats import ColumnTypes, Recognised, completion_row, sample_row
@@ -52,7 +52,7 @@ class Rerank:
 
     model: ModelInput | None = None
     prompts: DataInput | None = None
-    reward: Input | None = None
+    reward: RewardInput | None = None
     rewards: dict[str, RewardPart] = field(default_factory=dict)
     samples: DataInput | None = None
     columns: ColumnTypes = field(default_factory=Recognised)

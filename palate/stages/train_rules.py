@@ -13,6 +13,7 @@ import torch
 from palate.config.artifacts import model_at
 from palate.config.types import Amount, Count, Input, ModelInput, RuleFileInput, Share
 from palate.core import ConfigError, DataError, ModelError, derive_seed
+from palate.data.data_sources import require_each_once
 from palate.data.jsonl import write_rows
 from palate.data.rule_file import RuleFile, WrittenRule
 from palate.data.splits import split_held_out
@@ -87,8 +88,10 @@ class TrainRules:
     checkpoint_activations: bool = False
 
     def check(self) -> None:
-        """Raise ConfigError when nothing is left to test on, or a package is missing."""
+        """Raise ConfigError when nothing is left to test on, judgments are named twice, or a package is missing."""
         check_packages(self.optimizer, self.adapters)
+        require_each_once("judgments", self.judgments)
+        require_each_once("held_out", self.held_out)
         if not self.judgments:
             raise ConfigError("judgments is empty: name runs of collect_rules, or files with judgments of rules")
         if self.score == "with_surprise" and self.adapters is not None:
@@ -226,7 +229,7 @@ class TrainRules:
 
 
 def _read(run: Run, paths: Sequence[str], file: RuleFile) -> list[RuledCompletion]:
-    """Return the judgments of all files, and record what is left out.."""
+    """Return the judgments of all files, and record what is left out."""
     judged: list[RuledCompletion] = []
     for path in paths:
         own, left_out = read_rule_votes(Path(path), file)

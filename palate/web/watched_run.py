@@ -30,7 +30,7 @@ def require_run(directory: Path) -> RunRecord:
     Raises:
         RunError: the directory does not exist, or holds no run.
     """
-    if not directory.is_dir():
+    if not directory.exists():
         raise RunError(f"{directory} does not exist. `palate runs` lists the runs; a run can be watched as soon as it has started.")
     record = read_record(directory)
     if record is None:

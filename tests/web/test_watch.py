@@ -316,7 +316,9 @@ def test_a_run_that_is_deleted_while_it_is_watched_is_unknown(tmp_path: Path) ->
 
 def test_what_is_not_a_run_gets_one_message(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "empty").mkdir()
-    for name, message in (("missing", "does not exist. `palate runs` lists the runs"), ("empty", "holds no run.json")):
+    (tmp_path / "file").touch()
+    told = {"file": "holds no run.json: it is not a run", "missing": "does not exist. `palate runs` lists", "empty": "holds no run.json"}
+    for name, message in told.items():
         assert main(["watch", str(tmp_path / name), "--port", "0"]) == RunError.exit_code
         said = capsys.readouterr()
         assert message in said.err

@@ -29,9 +29,11 @@ from palate.evaluation.coverage.coverage_figures import (
     is_warning,
 )
 from palate.evaluation.coverage.prompt_reach import PromptReach, prompt_reach
+from palate.evaluation.report.formatting import counted
 from palate.evaluation.reward_check.prompt_clusters import cluster_prompts
 from palate.evaluation.reward_check.score_book import ScoreBook, scored_pairs
 from palate.rewards.combination import RewardModels
+from palate.runs.record import read_record
 
 HELD_OUT = "held_out.jsonl"
 EXAMPLES_SHOWN = 3
@@ -83,7 +85,7 @@ class CoverageReport:
     @property
     def sentence(self) -> str:
         """What to know first."""
-        prompts = f"{self.whole.prompts} {'prompt' if self.whole.prompts == 1 else 'prompts'}"
+        prompts = counted(self.whole.prompts, "prompt")
         if not self.whole.judgments:
             return f"No judgment is about any prompt, so none of the {prompts} is reached."
         if self.holes:
@@ -146,6 +148,8 @@ def read_judged(path: Path, held_out: Path | None) -> JudgedPrompts:
         DataError: a file cannot be read.
     """
     main = file_at(str(path), "preferences.jsonl")
+    if main.is_dir() and (record := read_record(main)) is not None:
+        raise DataError(f"{path} is a run of {record.stage} and has no preferences.jsonl. Name a run of collect, or a file of preferences.")
     other = file_at(str(held_out), HELD_OUT) if held_out is not None else main.with_name(HELD_OUT) if main != path else None
     tables = [read_preferences(main)]
     if other is not None and (held_out is not None or other.is_file()):

@@ -9,7 +9,7 @@ from statistics import NormalDist
 from palate.agreement.estimates import Estimate
 from palate.agreement.paired_rates import PairedRate
 from palate.evaluation.comparison_figures import PolicyComparison, VerdictSource
-from palate.evaluation.report.formatting import number, percent, thousands
+from palate.evaluation.report.formatting import counted, number, percent, thousands
 
 NO_HEADLINE = (
     "No source may stand alone here, so there is no headline. Ask people, or give a judge with a report card that no policy was trained "
@@ -45,16 +45,16 @@ def verdict(rate: PairedRate, source: VerdictSource) -> str:
     if math.isnan(shown.low):
         return f"{text}; {rate.note}."
     word = "" if shown.low > 0.5 or shown.high < 0.5 else ", which does not show a difference"
-    return f"{text} ({interval(shown)}, {rate.prompts} prompts){word}."
+    return f"{text} ({interval(shown)}, {counted(rate.prompts, 'prompt')}){word}."
 
 
 def notes(comparison: PolicyComparison) -> Iterator[str]:
     """Yield what a reader must know beside the figures."""
     answered = ", ".join(f"{one.name} {one.answered}" for one in comparison.policies)
-    yield f"{comparison.prompts} prompts count, which all policies answered (answered prompts: {answered})."
+    yield f"{counted(comparison.prompts, 'prompt', 'counts', 'count')}, which all policies answered (answered prompts: {answered})."
     for one in comparison.policies:
         for reason, count in one.left_out.items():
-            yield f"{count} rows of {one.name} are left out: {reason}."
+            yield f"{counted(count, 'row')} of {one.name} {'is' if count == 1 else 'are'} left out: {reason}."
         if one.cut:
             yield f"{percent(one.cut, 1)} of the answers of {one.name} were cut off at the token limit."
         if one.empty:

@@ -116,6 +116,11 @@ def seconds(value: float) -> str:
     return f"{minutes // 60} h {minutes % 60} min"
 
 
+def counted(count: int, noun: str, verb: str = "", verbs: str = "") -> str:
+    """A count with its noun and verb: "1 prompt counts" or "2 prompts count"."""
+    return f"{count} {noun} {verb}".rstrip() if count == 1 else f"{count} {noun}s {verbs}".rstrip()
+
+
 def listed(names: Sequence[str]) -> str:
     """The names in a row: "a", "a and b", "a, b and c"."""
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}" if names else ""

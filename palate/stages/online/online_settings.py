@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
-from palate.config.types import OUTSIDE_KEY, Count, FunctionInput, Input, ModelInput, name_of_kind
+from palate.config.types import OUTSIDE_KEY, Count, FunctionInput, ModelInput, RewardInput, name_of_kind
 from palate.core import ConfigError, Sampling
 from palate.data.data_sources import DataInput, check_unweighted, sources_of
 from palate.data.formats import ColumnTypes, Recognised
@@ -64,7 +64,7 @@ class HeldOutData:
         tax: texts and evals that are measured every few iterations, for what the policy loses; none measures nothing.
     """
 
-    reward: Input | None = None
+    reward: RewardInput | None = None
     completions: Count | None = None
     prompts: DataInput | None = None
     limit: Count | None = 256
@@ -112,7 +112,7 @@ class OnlineSettings:
 
     model: ModelInput
     prompts: DataInput
-    reward: Input | None = None
+    reward: RewardInput | None = None
     rewards: dict[str, RewardPart] = field(default_factory=dict)
     columns: ColumnTypes = field(default_factory=Recognised)
     limit: Count | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import subprocess
 import sys
@@ -43,11 +44,24 @@ def test_each_cause_has_its_remedy() -> None:
         listen("127.0.0.1", 70_000)
 
 
+def test_offline_a_name_that_the_cache_does_not_have_is_refused_at_once(tmp_path: Path) -> None:
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HUB_CACHE": str(tmp_path / "cache")}
+    command = [sys.executable, "-m", "palate", "inspect", "pairs.jsonl", "--model", "nobody/nothing"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, env=environment)
+    assert done.returncode == 2
+    assert done.stderr.startswith("palate: there is no model at nobody/nothing: no such folder is here, the cache of the hub has none")
+    (tmp_path / "cache/models--nobody--nothing").mkdir(parents=True)
+    assert (
+        "forbids to ask" not in subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, env=environment).stderr
+    )
+
+
 @pytest.mark.parametrize(
     "words",
     [
         "serve runs/gone --port 0", "serve . --reward . gone --port 0", "score gone pairs.jsonl", "score . pairs.jsonl --also gone",
         "reward-check runs/gone pairs.jsonl", "init pairs.jsonl --model gone", "inspect pairs.jsonl --model gone",
+        "reward-check . pairs.jsonl --before runs/gone", "coverage pairs.jsonl --prompts pairs.jsonl --reward runs/gone",
     ],
 )  # fmt: skip
 def test_a_model_that_is_not_there_is_one_message_before_anything_is_loaded_or_asked(words: str, tmp_path: Path) -> None:

@@ -19,6 +19,8 @@ from palate.evaluation.coverage.coverage_figures import reach_of
 from palate.evaluation.coverage.coverage_report import CoverageReport, collect_next, coverage, read_deployment, read_judged
 from palate.evaluation.coverage.prompt_reach import features_of, prompt_reach
 from palate.models.scalar import scalar_from
+from palate.runs.record import RunPlan
+from palate.runs.run import open_run
 from palate.testing import tiny_policy, word_tokenizer
 
 KINDS = {
@@ -257,3 +259,10 @@ def test_what_cannot_be_used_is_refused_or_counted(tmp_path: Path, said: Callabl
     assert "too few for clusters" in said(preferences, "--prompts", deployment)
     assert list(read_rows(preferences))
     assert isinstance(report_on(preferences, deployment).whole.share, Estimate)
+
+
+def test_a_run_of_another_stage_is_called_by_its_stage(tmp_path: Path) -> None:
+    with open_run(tmp_path, RunPlan("answers", "sample")).active() as run:
+        pass
+    with pytest.raises(DataError, match=r"is a run of sample and has no preferences.jsonl. Name a run of collect, or a file"):
+        read_judged(run.directory, None)

@@ -301,6 +301,11 @@ def test_unknown_scores_are_left_out_and_counted(gated: Gated, tmp_path: Path) -
         ("limits: [{metric: gold, by: low, atleast: 1}]", "at_least"),
         ("limits: [{metric: win_rate/gold, of: change, by: low, at_least: 0.5}]", "compares both runs already"),
         ("limits: [{metric: gold, by: low, at_least: 1}, {metric: gold, by: low, at_least: 1}]", "stands twice"),
+        ("limits:", "Give it a list of which each item has metric and by, or leave"),
+        (
+            "limits: [{metric: gold, by: low, at_least: 2}, {metric: gold, by: low, at_most: 1}]",
+            "no number keeps both `gold, low end: at least 2` and `gold, low end: at most 1`. Change one",
+        ),
         ("limits: {gold: 1}", "has no 'gold'"),
         ("[1]", "key: value"),
     ],

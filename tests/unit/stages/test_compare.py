@@ -126,7 +126,7 @@ def test_empty_answers_lose_without_a_question_and_are_told(tmp_path: Path) -> N
     write_rows(tmp_path / "others.jsonl", [{**row, "completion": "it is 2"} for row in rows])
     found = compared(tmp_path, {"pairs": str(tmp_path / "pairs.jsonl"), "others": str(tmp_path / "others.jsonl")}, "pairs", gold=GOLD)
     assert found.prompts == 4
-    assert "1 rows of pairs are left out: empty completion." in list(notes(found))
+    assert "1 row of pairs is left out: empty completion." in list(notes(found))
 
 
 def test_one_prompt_and_a_policy_that_always_wins_say_so(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -72,8 +73,11 @@ def stage_of(home: Path, **settings: Any) -> Reward:
 
 @pytest.fixture(scope="module")
 def ensemble(home: Path) -> Path:
-    """The run of an ensemble of three."""
-    return ran(stage_of(home), home / "ensemble", "reward")
+    """The run of an ensemble of three, whose record has the settings."""
+    stage = stage_of(home)
+    with open_run_at(home / "ensemble", RunPlan("reward", "reward", seed=1, config=dump_config(stage))).active() as run:
+        stage.run(run)
+    return run.directory
 
 
 Train = Callable[..., Path]
@@ -136,6 +140,14 @@ def test_a_run_of_members_is_an_ensemble_wherever_a_reward_model_is_named(ensemb
         model_at(str(ensemble))
 
 
+def test_an_ensemble_without_one_of_its_members_is_refused(ensemble: Path, tmp_path: Path) -> None:
+    for number in (2, 3):
+        copy = shutil.copytree(ensemble, tmp_path / f"without {number}")
+        shutil.rmtree(copy / "members" / str(number))
+        with pytest.raises(ConfigError, match=f"members/{number} has no model: the run of this ensemble of 3 .* copied without it"):
+            models_at(str(copy))
+
+
 def test_a_run_that_was_stopped_between_members_goes_on_with_the_next(
     ensemble: Path, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -151,7 +163,7 @@ def test_a_run_that_was_stopped_between_members_goes_on_with_the_next(
     monkeypatch.setattr(Reward, "_trained", stopping)
     with pytest.raises(Interrupted, match="was stopped at once"):
         ran(stage_of(home), tmp_path / "stopped", "reward")
-    with pytest.raises(ConfigError, match=r"members/2 has no model: the run that trains this ensemble is not finished"):
+    with pytest.raises(ConfigError, match=r"members/2 has no model: the run of this ensemble of 2 is not finished"):
         models_at(str(tmp_path / "stopped"))
     stopped = ran(stage_of(home), tmp_path / "stopped", "reward")
     assert trained == ["1", "2", "2", "3"]

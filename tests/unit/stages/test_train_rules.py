@@ -226,6 +226,12 @@ def test_bad_settings_are_messages(train: Train, tmp_path: Path, home: Path) -> 
         train(judgments=())
     with pytest.raises(DataError, match="nothing is left to train on"):
         train(unlearned=("rice", "salt"))
+    given = str(home / "judgments.jsonl")
+    for setting in ("judgments", "held_out"):
+        with pytest.raises(
+            ConfigError, match=f"{setting} names .* a second time, and each of its rows would count twice. Name each path once"
+        ):
+            train(**{setting: (given, f"{home}/./judgments.jsonl")})
     other = answered(tmp_path / "other.jsonl", [("x", "y", "something", "ann", True)])
     with pytest.raises(DataError, match="there is no judgment of a rule of"):
         train(judgments=(str(other),))
