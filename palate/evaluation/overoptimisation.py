@@ -144,9 +144,6 @@ def fit_form(d: ArrayLike, values: ArrayLike, covariance: ArrayLike | None, form
     coefficients = solver @ y
     residuals = y - design @ coefficients
     freedom = x.size - design.shape[1]
-    rms = float(np.sqrt(np.mean(residuals**2)))
-    if covariance is None and rms <= 1e-9 * np.ptp(y):
-        raise DataError("the points have no errors, and lie exactly on the form, so nothing says how sure a peak is. Measure their errors.")
     square = _residual_square(design, y, variances)
     errors = (solver @ variances @ solver.T)[-2:, -2:] * (square / freedom if covariance is None else max(1.0, square / freedom))
     is_known = covariance is not None
@@ -156,7 +153,7 @@ def fit_form(d: ArrayLike, values: ArrayLike, covariance: ArrayLike | None, form
         alpha=float(coefficients[-2]),
         beta=float(coefficients[-1]),
         errors=((float(errors[0, 0]), float(errors[0, 1])), (float(errors[1, 0]), float(errors[1, 1]))),
-        rms=rms,
+        rms=float(np.sqrt(np.mean(residuals**2))),
         scale=square / freedom if is_known else math.nan,
         chance=chi_square_tail(square, freedom) if is_known else math.nan,
         freedom=freedom,
@@ -188,8 +185,11 @@ def peak_of(fit: Fit, seed: int, draws: int = DRAWS) -> Peak:
 
     The interval is a parametric bootstrap. It draws alpha and beta `draws` times from the normal distribution of their errors, or from
     Student's where the residuals gave the errors, and takes the quantiles of the peaks. A curve that falls from the start has its peak at
-    0, and one that does not stop rising has it at infinity. The same seed gives the same interval.
+    0, and one that does not stop rising has it at infinity. The same seed gives the same interval. Raises DataError where the points have
+    neither errors nor residuals: the interval would have no width.
     """
+    if math.isnan(fit.scale) and fit.rms <= 1e-9 * max(abs(fit.alpha), abs(fit.beta)) * fit.reach:
+        raise DataError("the points have no errors, and lie exactly on the form, so nothing says how sure a peak is. Measure their errors.")
     rng = np.random.default_rng(seed)
     noise = rng.multivariate_normal([0.0, 0.0], np.asarray(fit.errors), size=draws, method="eigh")
     if not fit.scale <= 1:

@@ -35,13 +35,13 @@ class FittedCurve:
     @staticmethod
     def of(curve: MeasuredCurve, seed: int) -> FittedCurve:
         """Fit the curve's form. What cannot be fitted is a reason, not an error: another measure of the run may have a fit."""
+        own_seed = derive_seed(seed, "peak", curve.run, curve.measure)
         try:
             fit = fit_near_peak(curve.d, curve.values, curve.covariance, curve.form, curve.start)
+            if fit.describes:
+                return FittedCurve(curve, fit, peak_of(fit, own_seed))
         except DataError as error:
             return FittedCurve(curve, None, None, str(error))
-        own_seed = derive_seed(seed, "peak", curve.run, curve.measure)
-        if fit.describes:
-            return FittedCurve(curve, fit, peak_of(fit, own_seed))
         return FittedCurve(curve, fit, smooth_peak(curve.d, curve.values, curve.covariance, own_seed, curve.start))
 
     @property
