@@ -125,8 +125,7 @@ def fit_form(d: ArrayLike, values: ArrayLike, covariance: ArrayLike | None, form
         start: the initial policy's value where it is known exactly; None fits it.
 
     Raises:
-        DataError: there are fewer points at different d than coefficients and one more, values that are not finite or do not differ, or
-            points without errors that have no residuals either.
+        DataError: there are fewer points at different d than coefficients and one more, or values that are not finite or do not differ.
     """
     x, y = np.asarray(d, dtype=np.float64), np.asarray(values, dtype=np.float64)
     if x.ndim != 1 or x.shape != y.shape or not (np.isfinite(x).all() and np.isfinite(y).all()):
